@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 SMALL = 6  # up to this many dimensions, products x_i x_j are features: a full covariance then costs what a diagonal one does
-CHUNK_BYTES = 700_000
-FULL_BYTES = 8_000_000
+CHUNK_BYTES = 800_000
+SLAB_BYTES = 8_000_000
 LOG_2PI = np.log(2 * np.pi)
 
 
@@ -68,9 +68,9 @@ def tables(means, log_weights, covariances, dtype):
         precisions = (rotation / variances[:, None]) @ rotation.transpose(0, 2, 1)  # (K, d, d)
         linear = np.einsum("kij,kj->ki", precisions, y)  # (K, d)
         i, j = np.triu_indices(d)
-        pairs = precisions[:, i, j]  # (K, d (d + 1) / 2)
-        first = np.hstack([linear, np.where(i == j, -0.5, -1.0) * pairs, (peaks - (linear * y).sum(1) / 2)[:, None]])
-        second = np.vstack([linear.T, pairs.T, ones])
+        pairs = np.where(i == j, -0.5, -1.0) * precisions[:, i, j]  # (K, d (d + 1) / 2)
+        first = np.hstack([linear, pairs, (peaks - (linear * y).sum(1) / 2)[:, None]])
+        second = np.vstack([linear.T, precisions.reshape(len(y), d * d).T, ones])
     else:
         precisions = 1 / variances  # (K, 1) or (K, d)
         linear = precisions * y  # (K, d)
@@ -93,7 +93,7 @@ def tables(means, log_weights, covariances, dtype):
 class Workspace:
     """Buffers for one chunk of at most C points, reused from chunk to chunk: fresh memory would cost more than the sums."""
 
-    phi: np.ndarray  # (F, C), in memory (C, F) above SMALL dimensions
+    phi: np.ndarray  # (F, C), in memory (C, F) above SMALL dimensions; the last feature is 1
     logs: np.ndarray  # (K, C)
 
     def first(self, c):
@@ -105,8 +105,10 @@ def chunks(table, n):
     """(slice, workspace) for successive chunks of n points, sized so that what a chunk needs takes about CHUNK_BYTES."""
     (K, F), R, d = table.first.shape, len(table.second), table.dimension
     rows = K + F + (R if d <= SMALL else R - d)
-    size = max(1, min(n, max(32, CHUNK_BYTES // (rows * table.first.dtype.itemsize))))
+    budget = 2 * CHUNK_BYTES if table.precisions.ndim == 3 else CHUNK_BYTES
+    size = max(1, min(n, max(32, budget // (rows * table.first.dtype.itemsize))))
     phi = np.empty((F, size), table.first.dtype) if d <= SMALL else np.empty((size, F), table.first.dtype).T
+    phi[-1] = 1
     work = Workspace(phi, np.empty((K, size), table.first.dtype))
     for start in range(0, n, size):
         part = slice(start, min(start + size, n))
@@ -128,9 +130,11 @@ def log_table(table, x, work):
     if table.rotation is not None:
         y[...] = table.rotation.T @ y
     if table.precisions.ndim == 3:
-        for row, (i, j) in enumerate(_pairs(d), start=d):
-            np.multiply(y[i], y[j], out=phi[row])
-        largest = sum(float(phi[d + i * d - i * (i - 1) // 2].max()) for i in range(d))
+        row, largest = d, 0.0
+        for i in range(d):
+            np.multiply(y[i:], y[i], out=phi[row : row + d - i])
+            largest += float(phi[row].max())
+            row += d - i
     elif table.precisions.shape[1] == d:
         np.multiply(y, y, out=phi[d : 2 * d])
         largest = float(phi[d : 2 * d].max()) * d if d <= SMALL else float(phi[d : 2 * d].T.sum(1).max())
@@ -138,17 +142,12 @@ def log_table(table, x, work):
         largest = float(np.einsum("ij,ij->j", y, y, out=phi[d]).max())
     if not largest < math.inf:
         raise ValueError("x holds NaN or infinity: check the step that made it")
-    phi[-1] = 1
     distance = (math.sqrt(largest) + table.radius) ** 2 * table.largest_precision
     if distance < table.safe_distance:
         np.matmul(table.first, phi, out=work.logs)
     else:
         _log_table_by_differences(table, y, work.logs)
     return table.lowest_peak - distance / 2, table.highest_peak
-
-
-def _pairs(d):
-    return [(i, j) for i in range(d) for j in range(i, d)]
 
 
 def _log_table_by_differences(table, y, out):
@@ -197,10 +196,10 @@ def weighted_score(table, work, out, rows=slice(None), normalised=False, keep=Fa
     sums = second @ weights  # (R, C)
     score = sums[:d]  # (d, C)
     if table.precisions.ndim == 3:
-        for row, (i, j) in enumerate(_pairs(d), start=d):
-            if i != j:
-                score[j] -= sums[row] * y[i]
-            score[i] -= np.multiply(sums[row], y[j], out=sums[row])
+        for j in range(d):
+            column = sums[d + j * d : d + (j + 1) * d]  # (d, C)
+            column *= y[j]
+            score -= column
     else:
         score -= np.multiply(y, sums[d:-1], out=None if keep else y)
     if table.rotation is not None:
@@ -221,43 +220,62 @@ def streamed(x, means, log_weights, covariances, score=True):
     """
     (n, d), dtype = x.shape, x.dtype
     log_prob, out = np.empty(n, dtype), np.empty((n, d), dtype) if score else None  # (n,), (n, d)
-    slab = max(32, FULL_BYTES // (d * dtype.itemsize))
+    slab = max(32, SLAB_BYTES // (d * dtype.itemsize))
     for start in range(0, n, slab):
         part = slice(start, min(start + slab, n))
         log_prob[part] = _stream_slab(x[part], means, log_weights, covariances, None if out is None else out[part])
     return log_prob, out
 
 
+def _pull_coefficients(y, log_weights, variances, rotation, dtype):
+    # precision_k (x - mean_k) = linear_k [x, 1]: (B d, d + 1); also the means (B, d) and the peaks (B, 1) of l_k.
+    B, d = y.shape
+    linear = np.empty((B, d, d + 1), dtype)
+    for k, (mean, v, Q) in enumerate(zip(y, variances, rotation)):
+        root = Q / np.sqrt(v)  # (d, d)
+        precision = root @ root.T
+        linear[k, :, :d], linear[k, :, d] = precision, -(precision @ mean)
+    peaks = log_weights - (d * LOG_2PI + np.log(variances).sum(1)) / 2  # (B,)
+    return linear.reshape(B * d, d + 1), y.astype(dtype), peaks[:, None].astype(dtype)
+
+
 def _stream_slab(x, means, log_weights, covariances, out):
     (n, d), dtype = x.shape, x.dtype
-    points = np.ascontiguousarray(x.T)  # (d, n)
-    shift, total = np.full(n, -np.inf, dtype), np.zeros(n, dtype)  # (n,), (n,)
+    centre = means.mean(0)  # (d,)
+    points = np.ones((d + 1, n), dtype)  # (d + 1, n)
+    np.subtract(x.T, centre[:, None], out=points[:d], casting="same_kind")
+    shift, total = np.empty(n, dtype), np.zeros(n, dtype)  # (n,), (n,)
     moved = np.zeros((d, n), dtype)  # (d, n)
-    size = max(64, CHUNK_BYTES // (3 * d * dtype.itemsize))
     room = -math.log(np.finfo(dtype).tiny) / 2
-    work = np.empty((2, d, min(size, n)), dtype)
-    for mean, log_weight, Q, v in zip(means, log_weights, covariances.rotation, covariances.variances):
-        root = (Q / np.sqrt(v)).astype(dtype, copy=False)
-        precision = root @ root.T  # (d, d)
-        peak = log_weight - (d * LOG_2PI + np.log(v).sum()) / 2
-        centre = mean.astype(dtype)[:, None]  # (d, 1)
+    block = max(1, 256 // d)
+    size = max(64, CHUNK_BYTES // (block * d * dtype.itemsize))
+    for first in range(0, len(means), block):
+        rows = slice(first, first + block)
+        linear, y, peaks = _pull_coefficients(means[rows] - centre, log_weights[rows], covariances.variances[rows], covariances.rotation[rows], dtype)
+        B = len(y)
+        buffer = np.empty((B * d, min(size, n)), dtype)
         for start in range(0, n, size):
             part = slice(start, min(start + size, n))
-            difference, pull = work[:, :, : part.stop - start]  # (d, C), (d, C)
-            np.subtract(points[:, part], centre, out=difference)
-            np.matmul(precision, difference, out=pull)
-            log = peak - 0.5 * np.einsum("ij,ij->j", difference, pull)  # (C,)
-            if np.any(log - shift[part] > room):
-                new = np.maximum(shift[part], log)  # (C,)
-                rescale = np.exp(shift[part] - new)
+            pulls = np.matmul(linear, points[:, part], out=buffer[:, : part.stop - start]).reshape(B, d, -1)  # (B, d, C)
+            logs = np.einsum("dc,bdc->bc", points[:d, part], pulls)  # (B, C)
+            logs -= (y[:, None] @ pulls)[:, 0]
+            logs *= -0.5
+            logs += peaks
+            if first == 0:
+                shift[part] = logs.max(0)
+            logs -= shift[part]
+            raised = logs.max(0)  # (C,)
+            if raised.max() > room:
+                np.maximum(raised, 0, out=raised)
+                rescale = np.exp(-raised)
                 total[part] *= rescale
                 moved[:, part] *= rescale
-                shift[part] = new
-            weight = np.exp(np.maximum(log - shift[part], -2 * room + 2))  # (C,)
-            total[part] += weight
+                shift[part] += raised
+                logs -= raised
+            weights = np.exp(np.maximum(logs, -2 * room + 2, out=logs), out=logs)  # (B, C)
+            total[part] += weights.sum(0)
             if out is not None:
-                pull *= weight
-                moved[:, part] += pull
+                moved[:, part] += np.einsum("bc,bdc->dc", weights, pulls)
     if out is not None:
         np.divide(moved.T, -total[:, None], out=out)
     return shift + np.log(total)

@@ -7,6 +7,7 @@ decomposed once per mixture, whatever the number of noise levels. Densities are 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -122,7 +123,6 @@ class GaussianMixture:
         dtype = given.dtype if given.dtype == np.float32 else np.dtype(float)
         for name, value in dict(means=means, weights=weights, covs=covs, labels=labels, dtype=dtype).items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "_components", _Components.of(self, np.flatnonzero(weights > 0)))
 
     @classmethod
     def from_data(cls, x, labels=None, bandwidth=0.1):
@@ -135,6 +135,10 @@ class GaussianMixture:
             raise ValueError(f"bandwidth must be positive, got {bandwidth!r}")
         x = _points(x)
         return cls(x, covs=float(bandwidth) ** 2, labels=np.zeros(len(x), int) if labels is None else labels)
+
+    @cached_property
+    def _components(self):
+        return _Components.of(self, np.flatnonzero(self.weights > 0))
 
     @property
     def K(self):
@@ -171,7 +175,11 @@ class GaussianMixture:
         if not (0 <= alpha < np.inf and 0 <= sigma < np.inf) or alpha == sigma == 0:
             raise ValueError(f"noised needs finite alpha >= 0 and sigma >= 0, not both zero, got alpha={alpha!r}, sigma={sigma!r}")
         alpha, sigma = float(alpha), float(sigma)
-        return self._with(alpha * self.means, self.weights, self.covs.noised(alpha, sigma), self.labels)
+        p = object.__new__(GaussianMixture)  # what is checked once stays right: no second look at every noise level
+        fields = dict(means=alpha * self.means, weights=self.weights, covs=self.covs.noised(alpha, sigma), labels=self.labels, dtype=self.dtype)
+        for name, value in fields.items():
+            object.__setattr__(p, name, value)
+        return p
 
     def mean(self):
         """E[X], (d,)."""
@@ -328,26 +336,35 @@ class _Components:
                 np.add(score_in, strength * pull, out=slab)
             return out
         table = self.table(x.dtype)
+        indicator = np.zeros((2, len(self.means)), x.dtype)  # (2, K)
+        indicator[0, inside] = indicator[1, outside] = 1
+        strengths = np.stack([np.ones_like(w), w], 1) if sweep else None  # (W, 2)
         for part, work in kernels.chunks(table, len(x)):
             bound = kernels.log_table(table, x[part], work)
             e_in, e_out = work.logs[inside], work.logs[outside]  # (K_in, C), (K_out, C)
             shift = kernels.exponentials(table, e_in, bound) - kernels.exponentials(table, e_out, bound)
-            z_in, z_out = e_in.sum(0), e_out.sum(0)  # (C,), (C,)
-            share = _outside_share(z_in, z_out, shift)  # (C,)
+            z_in, z_out = np.matmul(indicator, work.logs)  # (C,), (C,)
             if sweep:
+                share = _outside_share(z_in, z_out, shift)  # (C,)
                 e_in /= z_in
                 e_out *= -share / z_out
-                base, pull = np.empty((2, *x[part].shape), x.dtype)  # (C, d), (C, d)
-                kernels.weighted_score(table, work, base, inside, normalised=True, keep=True)
+                both = np.empty((2, *x[part].shape), x.dtype)  # (2, C, d)
+                kernels.weighted_score(table, work, both[0], inside, normalised=True, keep=True)
                 e_in *= share
-                kernels.weighted_score(table, work, pull, normalised=True)
-                for strength, slab in zip(w, out):
-                    np.multiply(pull, strength, out=slab[part])
-                    slab[part] += base
+                kernels.weighted_score(table, work, both[1], normalised=True)
+                np.matmul(strengths, both.reshape(2, -1), out=out.reshape(len(w), -1)[:, part.start * x.shape[1] : part.stop * x.shape[1]])
                 continue
-            share *= w[part] if isinstance(w, np.ndarray) else w
-            e_in *= (1 + share) / z_in
-            e_out *= -share / z_out
+            strength = w[part] if isinstance(w, np.ndarray) else w
+            if isinstance(shift, float):
+                z_out += z_in
+                np.divide(-strength, z_out, out=z_out)  # -w / z, with one normaliser for all
+                np.divide(1 + strength, z_in, out=z_in)
+                z_in += z_out  # (1 + w (1 - p(label | x))) / z_in
+            else:
+                share = strength * _outside_share(z_in, z_out, shift)  # (C,)
+                z_in, z_out = (1 + share) / z_in, -share / z_out
+            e_in *= z_in
+            e_out *= z_out
             kernels.weighted_score(table, work, out[part], normalised=True)
         return out
 
@@ -379,7 +396,7 @@ def expit(z):
 
 def _outside_share(total_in, total_out, shift):
     # 1 - p(label | x) from the normalisers of the two groups, each relative to its own largest exponent.
-    if isinstance(shift, float) and shift == 0:
+    if isinstance(shift, float):
         return total_out / (total_in + total_out)
     return expit(np.log(total_out / total_in) - shift)
 

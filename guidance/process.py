@@ -15,7 +15,12 @@ SPACINGS = ("uniform", "angle", "log-snr")
 
 def _checked_time(t):
     """The time as float or float array; raises on negative, NaN or infinite entries."""
-    t = np.asarray(t, dtype=float) if not np.isscalar(t) else float(t)
+    if np.isscalar(t):
+        t = float(t)
+        if 0 <= t < np.inf:
+            return t
+    else:
+        t = np.asarray(t, dtype=float)
     if not (np.all(t >= 0) and np.all(np.isfinite(t))):
         raise ValueError(f"t must be finite and >= 0 (0 is data, T is noise), got {t!r}")
     return t

@@ -51,15 +51,14 @@ def sample(score, process, x, times, method="ddim", rng=None, trajectory=False, 
         if variable not in ("auto", "time", "angle"):
             raise ValueError(f'variable must be "auto", "time" or "angle", got {variable!r}')
         in_angle = variable == "angle" or (variable == "auto" and _equal_angles(process, times))
-        slope = _angle_slope(score, process) if in_angle else _time_slope(score, process)
-        step = _runge_kutta(method, slope, in_angle)
+        step = _runge_kutta(method, in_angle)
     way = _keep(x, len(times)) if trajectory else None
     carry = None
     for i in _with_progress(len(times) - 1):
         x, carry = step(score, process, x, float(times[i]), float(times[i + 1]), lambda: draw(i), carry)
         if trajectory:
             way[i + 1] = x
-    if not bool(((x - x) == 0).all()):
+    if not _finite(x):
         raise FloatingPointError(f"{method} left the finite numbers in {len(times) - 1} steps: take more steps, a smaller w, or a larger t_min")
     return way if trajectory else x
 
@@ -93,23 +92,25 @@ def euler_maruyama_step(score, process, x, t, s, draw, carry):
 def dpm_solver_2m_step(score, process, x, t, s, draw, carry):
     """(sigma_s / sigma_t) x + alpha_s (1 - e^-h) D, with D extrapolated from this denoiser and the one before."""
     (alpha_t, sigma_t), (alpha_s, sigma_s) = _scales(process, t), _scales(process, s)
-    d = _linear((1 / alpha_t, x), (sigma_t**2 / alpha_t, score(x, t)))
+    value = score(x, t)
     if sigma_s == 0:
-        return _linear((alpha_s, d)), None
+        return _linear((alpha_s / alpha_t, x), (alpha_s * sigma_t**2 / alpha_t, value)), None
     h = np.log(alpha_s / sigma_s) - np.log(alpha_t / sigma_t)
-    terms = [(sigma_s / sigma_t, x), (-alpha_s * np.expm1(-h), d)]
+    weight, before = -alpha_s * np.expm1(-h), []
     if carry is not None:
-        d_before, h_before = carry
-        slope = -alpha_s * np.expm1(-h) * h / (2 * h_before)
-        terms += [(slope, d), (-slope, d_before)]
-    return _linear(*terms), (d, h)
+        x_before, value_before, alpha, sigma, h_before = carry
+        slope = weight * h / (2 * h_before)
+        weight += slope
+        before = [(-slope / alpha, x_before), (-slope * sigma**2 / alpha, value_before)]
+    terms = [(sigma_s / sigma_t + weight / alpha_t, x), (weight * sigma_t**2 / alpha_t, value), *before]
+    return _linear(*terms), (x, value, alpha_t, sigma_t, h)
 
 
-# Explicit tableaux (A, b, c) with error of one step O(h^(order + 1)).
+# Explicit tableaux (A, b, c): one step has an error of order h^(order + 1).
 RUNGE_KUTTA = {
-    "euler": ([[]], [1.0], [0.0]),
-    "heun": ([[], [1.0]], [0.5, 0.5], [0.0, 1.0]),
-    "rk4": ([[], [0.5], [0.0, 0.5], [0.0, 0.0, 1.0]], [1 / 6, 1 / 3, 1 / 3, 1 / 6], [0.0, 0.5, 0.5, 1.0]),
+    "euler": ([[0.0]], [1.0], [0.0]),
+    "heun": ([[0.0, 0.0], [1.0, 0.0]], [0.5, 0.5], [0.0, 1.0]),
+    "rk4": ([[0.0] * 4, [0.5, 0.0, 0.0, 0.0], [0.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]], [1 / 6, 1 / 3, 1 / 3, 1 / 6], [0.0, 0.5, 0.5, 1.0]),
     "rk8": None,  # the weights of SciPy's DOP853, at fixed steps (Hairer, Norsett & Wanner 1993)
 }
 
@@ -124,51 +125,52 @@ METHODS = (*STEPS, *RUNGE_KUTTA)
 
 
 def tableau(method):
-    """The explicit Runge-Kutta tableau (A, b, c) of a method, lists of floats."""
+    """The explicit Runge-Kutta tableau of a method: A (stages, stages), b (stages,), c (stages,)."""
     if method == "rk8":
         from scipy.integrate import DOP853
 
-        return [list(row[:i]) for i, row in enumerate(DOP853.A)], list(DOP853.B), list(DOP853.C)
-    return RUNGE_KUTTA[method]
+        return DOP853.A, DOP853.B, DOP853.C
+    return tuple(np.array(part) for part in RUNGE_KUTTA[method])
 
 
-def _runge_kutta(method, slope, in_angle):
+def _runge_kutta(method, in_angle):
+    """One step over the tableau. The slope is p y + q score, so every stage is one combination of x and the scores so far."""
     A, b, c = tableau(method)
 
     def step(score, process, x, t, s, draw, carry):
         start, end = (process.angle(t), process.angle(s)) if in_angle else (t, s)
-        scale_t, scale_s = (np.hypot(*_scales(process, t)), np.hypot(*_scales(process, s))) if in_angle else (1.0, 1.0)
-        h, slopes = end - start, []
-        for row, node in zip(A, c):
+        h, first_scale = end - start, _slope(process, start, in_angle)[1]
+        stages, slopes, scores = len(b), np.zeros((len(b), len(b) + 1)), []
+        for i in range(stages):
             # The last nodes are the end itself: no rounding may carry them past it.
-            at = end if node == 1.0 else start + node * h
-            terms = [(h * a, k) for a, k in zip(row, slopes) if a != 0]
-            slopes.append(slope(_linear((1 / scale_t, x), *terms) if terms or scale_t != 1 else x, at))
-        terms = [(scale_s * h * weight, k) for weight, k in zip(b, slopes) if weight != 0]
-        return _linear((scale_s / scale_t, x), *terms), None
+            time, scale, p, q = _slope(process, end if c[i] == 1 else start + c[i] * h, in_angle)
+            y = h * A[i] @ slopes  # (stages + 1,), coefficients of x / first_scale and of the scores
+            y[0] += 1
+            scores.append(score(_combine(scale * y, first_scale, x, scores), time))
+            slopes[i] = p * y
+            slopes[i, i + 1] += q
+        y = h * b @ slopes
+        y[0] += 1
+        return _combine(_slope(process, end, in_angle)[1] * y, first_scale, x, scores), None
 
     return step
 
 
-def _time_slope(score, process):
-    def slope(x, t):
-        f, g = process.drift(t), process.diffusion(t)
-        return _linear((f, x), (-(g**2) / 2, score(x, t)))
-
-    return slope
+def _combine(coefficients, first_scale, x, scores):
+    terms = [(c, value) for c, value in zip(coefficients[1:], scores) if c != 0]
+    unchanged = not terms and coefficients[0] == first_scale
+    return x if unchanged else _linear((coefficients[0] / first_scale, x), *terms)
 
 
-def _angle_slope(score, process):
-    # In y = x / sqrt(alpha^2 + sigma^2), any process is a rotation: dy/dtheta = v(x) / sqrt(alpha^2 + sigma^2).
-    def slope(y, theta):
-        t = float(process.time(theta))
-        alpha, sigma = _scales(process, t)
-        scale = np.hypot(alpha, sigma)
-        x = y if scale == 1 else scale * y
-        tangent = sigma / alpha
-        return _linear((-tangent / scale, x), (-tangent * scale, score(x, t)))
-
-    return slope
+def _slope(process, at, in_angle):
+    """(t, scale, p, q) such that y = x / scale moves by p y + q score, in time or in the angle."""
+    if not in_angle:
+        return float(at), 1.0, process.drift(at), -process.diffusion(at) ** 2 / 2
+    # In y = x / sqrt(alpha^2 + sigma^2), any process is a rotation: dy/dtheta = -tan(theta) (y + scale score).
+    time = float(process.time(at))
+    alpha, sigma = _scales(process, time)
+    scale = float(np.hypot(alpha, sigma))
+    return time, scale, -sigma / alpha, -sigma / alpha * scale
 
 
 def _scales(process, t):
@@ -233,8 +235,12 @@ def _check_start(x):
         raise TypeError(f"x must be floating point, got {x.dtype}: use x.float()")
     if x.ndim < 2:
         raise ValueError(f"x must be (..., d) with at least one leading axis, got shape {tuple(x.shape)}: use x[:, None] or x[None]")
-    if not bool(((x - x) == 0).all()):
+    if not _finite(x):
         raise ValueError("x holds NaN or infinity: a sampler must start from finite numbers")
+
+
+def _finite(x):
+    return bool((np.isfinite(x) if isinstance(x, np.ndarray) else x.isfinite()).all())
 
 
 def _noise_source(method, x, steps, rng, noise):

@@ -1,0 +1,84 @@
+"""Noising processes: closed forms, inverse clocks, grids, conversions, bad input."""
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from guidance import OU, VE, VP
+from guidance.process import denoiser, noise, score_from_velocity, velocity
+
+PROCESSES = [OU(), OU(0.5), VP(), VP(1.0, 1.0), VE()]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+def test_alpha_and_sigma_solve_the_moment_equations_of_the_sde(process):
+    # dX = f X dt + g dB:  d alpha / dt = f alpha,  d sigma^2 / dt = 2 f sigma^2 + g^2
+    T = 1.0
+
+    def moments(t, y):
+        f, g = process.drift(t), process.diffusion(t)
+        return [f * y[0], 2 * f * y[1] + g**2]
+
+    alpha, variance = solve_ivp(moments, (0, T), [1.0, 0.0], rtol=1e-11, atol=1e-13).y[:, -1]
+    assert process.alpha(T) == pytest.approx(alpha, rel=1e-9)
+    assert process.sigma(T) ** 2 == pytest.approx(variance, rel=1e-9)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+def test_time_inverts_angle_from_the_first_instant_to_the_end(process):
+    t = np.concatenate([np.geomspace(1e-9, 1e-2, 8), np.linspace(0.02, min(process.default_T, 10), 40)])
+    assert process.time(process.angle(t)) == pytest.approx(t, rel=1e-7)
+    assert process.time(0.0) == 0
+
+
+def test_two_clocks_of_ornstein_uhlenbeck_differ_by_a_factor_two():
+    t = np.linspace(0, 5, 11)
+    assert OU(0.5).alpha(2 * t) == pytest.approx(OU().alpha(t), rel=1e-15)
+    assert OU(0.5).sigma(2 * t) == pytest.approx(OU().sigma(t), rel=1e-15)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+@pytest.mark.parametrize("spacing", ["uniform", "angle", "log-snr"])
+def test_grids_decrease_include_both_ends_and_are_even_in_their_variable(process, spacing):
+    T, t_min = process.default_T, 1e-3
+    times = process.times(50, t_min=t_min, spacing=spacing)
+    assert times.shape == (51,) and times[0] == T and times[-1] == t_min
+    assert np.all(np.diff(times) < 0)
+    variable = {"uniform": lambda t: t, "angle": process.angle, "log-snr": process.log_snr}[spacing](times)
+    steps = np.diff(variable)
+    assert steps == pytest.approx(np.full(50, steps.mean()), rel=1e-5)
+
+
+def test_numbers_give_numbers_and_arrays_give_arrays():
+    for process in PROCESSES:
+        assert np.ndim(process.alpha(0.3)) == np.ndim(process.sigma(0.3)) == 0
+        assert process.alpha(np.array([0.1, 0.2])).shape == (2,)
+
+
+def test_the_four_faces_of_a_score_agree():
+    rng = np.random.default_rng(0)
+    x, score = rng.standard_normal((2, 7, 3))
+    for process in PROCESSES:
+        alpha, sigma = process.alpha(0.4), process.sigma(0.4)
+        x_0, eps, v = denoiser(score, x, alpha, sigma), noise(score, sigma), velocity(score, x, alpha, sigma)
+        assert alpha * x_0 + sigma * eps == pytest.approx(x, rel=1e-12)
+        assert -sigma * x_0 + alpha * eps == pytest.approx(v, rel=1e-12)
+        assert score_from_velocity(v, x, alpha, sigma) == pytest.approx(score, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: OU().alpha(-0.1), "t must be"),
+        (lambda: OU().sigma(np.array([0.1, np.nan])), "t must be"),
+        (lambda: OU().times(0), "steps"),
+        (lambda: OU().times(2.5), "steps"),
+        (lambda: OU().times(5, T=1.0, t_min=2.0), "t_min"),
+        (lambda: OU().times(5, spacing="cosine"), "spacing"),
+        (lambda: OU().times(5, spacing="log-snr"), "t_min > 0"),
+        (lambda: OU(-1.0), "rate"),
+        (lambda: VP(2.0, 1.0), "beta_min"),
+    ],
+)
+def test_bad_input_names_the_argument(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
