@@ -53,30 +53,24 @@ def tables(means, log_weights, covariances, dtype):
 
     Not for per-component full covariances in more than SMALL dimensions: `streamed` does those.
     """
-    d = means.shape[1]
-    centre = means.mean(0)  # (d,)
+    K, d = means.shape
+    centre = means.sum(0) / K  # (d,)
     rotation, variances = covariances.rotation, covariances.variances
-    y = means - centre  # (K, d)
+    y, axes = means - centre, None  # (K, d)
     if rotation is not None and rotation.ndim == 2:
         y, axes = y @ rotation, rotation
-    else:
-        axes = None
-    log_det = np.log(variances).sum(1) * (d / variances.shape[1])  # (K,)
-    peaks = log_weights - (d * LOG_2PI + log_det) / 2  # (K,)
-    ones = np.ones((1, len(y)))
+    peaks = log_weights - (d * LOG_2PI + np.log(variances).sum(1) * (d // variances.shape[1])) / 2  # (K,)
     if rotation is not None and rotation.ndim == 3:
         precisions = (rotation / variances[:, None]) @ rotation.transpose(0, 2, 1)  # (K, d, d)
         linear = np.einsum("kij,kj->ki", precisions, y)  # (K, d)
         i, j = np.triu_indices(d)
-        pairs = np.where(i == j, -0.5, -1.0) * precisions[:, i, j]  # (K, d (d + 1) / 2)
-        first = np.hstack([linear, pairs, (peaks - (linear * y).sum(1) / 2)[:, None]])
-        second = np.vstack([linear.T, precisions.reshape(len(y), d * d).T, ones])
+        quadratic = np.where(i == j, -0.5, -1.0) * precisions[:, i, j]  # (K, d (d + 1) / 2)
     else:
         precisions = 1 / variances  # (K, 1) or (K, d)
-        linear = precisions * y  # (K, d)
-        first = np.hstack([linear, -0.5 * precisions, (peaks - (linear * y).sum(1) / 2)[:, None]])
-        second = np.vstack([linear.T, precisions.T, ones])
-    cast = lambda a: None if a is None else np.ascontiguousarray(a, dtype)
+        linear, quadratic = precisions * y, -0.5 * precisions
+    first = np.concatenate([linear, quadratic, (peaks - (linear * y).sum(1) / 2)[:, None]], 1)  # (K, F)
+    second = np.concatenate([linear.T, precisions.reshape(K, -1).T, np.ones((1, K))])  # (R, K)
+    cast = lambda a: None if a is None else a.astype(dtype, copy=False)
     info, tolerance = np.finfo(dtype), 1e-11 if dtype == np.float64 else 1e-3
     return Tables(
         cast(first), cast(second), cast(centre), cast(axes), cast(y), cast(precisions), cast(peaks),
@@ -178,7 +172,7 @@ def exponentials(table, logs, bound):
     return shift
 
 
-def weighted_score(table, work, out, rows=slice(None), normalised=False, keep=False):
+def write_score(table, work, out, rows=slice(None), normalised=False, keep=False):
     """Writes sum_k e_k precision_k (mean_k - x) over some components into out (C, d), with e_k in work.logs[rows].
 
     Divided by sum_k e_k unless the e_k are `normalised`. Overwrites the features unless told to `keep` them.
@@ -187,7 +181,7 @@ def weighted_score(table, work, out, rows=slice(None), normalised=False, keep=Fa
     y = work.phi[:d]  # (d, C)
     if d > SMALL:
         if not normalised:
-            weights *= 1 / weights.sum(0)
+            weights /= weights.sum(0)
         np.matmul(weights.T, second[:d].T, out=out)
         out -= np.multiply(y.T, np.matmul(weights.T, second[d:-1].T), out=None if keep else y.T)
         if table.rotation is not None:

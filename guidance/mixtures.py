@@ -320,7 +320,7 @@ class _Components:
         for part, work in kernels.chunks(table, len(x)):
             bound = kernels.log_table(table, x[part], work)
             kernels.exponentials(table, work.logs, bound)
-            kernels.weighted_score(table, work, out[part])
+            kernels.write_score(table, work, out[part])
         return out
 
     def guided(self, x, members, w, sweep):
@@ -336,36 +336,29 @@ class _Components:
                 np.add(score_in, strength * pull, out=slab)
             return out
         table = self.table(x.dtype)
-        indicator = np.zeros((2, len(self.means)), x.dtype)  # (2, K)
-        indicator[0, inside] = indicator[1, outside] = 1
         strengths = np.stack([np.ones_like(w), w], 1) if sweep else None  # (W, 2)
+        groups = np.zeros((2, len(self.means)), x.dtype)  # (2, K)
+        groups[0, inside] = groups[1, outside] = 1
         for part, work in kernels.chunks(table, len(x)):
             bound = kernels.log_table(table, x[part], work)
             e_in, e_out = work.logs[inside], work.logs[outside]  # (K_in, C), (K_out, C)
             shift = kernels.exponentials(table, e_in, bound) - kernels.exponentials(table, e_out, bound)
-            z_in, z_out = np.matmul(indicator, work.logs)  # (C,), (C,)
+            z_in, z_out = groups @ work.logs  # (C,), (C,)
             if sweep:
                 share = _outside_share(z_in, z_out, shift)  # (C,)
+                both = np.empty((2, *x[part].shape), x.dtype)  # (2, C, d)
                 e_in /= z_in
                 e_out *= -share / z_out
-                both = np.empty((2, *x[part].shape), x.dtype)  # (2, C, d)
-                kernels.weighted_score(table, work, both[0], inside, normalised=True, keep=True)
+                kernels.write_score(table, work, both[0], inside, normalised=True, keep=True)
                 e_in *= share
-                kernels.weighted_score(table, work, both[1], normalised=True)
-                np.matmul(strengths, both.reshape(2, -1), out=out.reshape(len(w), -1)[:, part.start * x.shape[1] : part.stop * x.shape[1]])
+                kernels.write_score(table, work, both[1], normalised=True)
+                columns = slice(part.start * x.shape[1], part.stop * x.shape[1])
+                np.matmul(strengths, both.reshape(2, -1), out=out.reshape(len(w), -1)[:, columns])
                 continue
-            strength = w[part] if isinstance(w, np.ndarray) else w
-            if isinstance(shift, float):
-                z_out += z_in
-                np.divide(-strength, z_out, out=z_out)  # -w / z, with one normaliser for all
-                np.divide(1 + strength, z_in, out=z_in)
-                z_in += z_out  # (1 + w (1 - p(label | x))) / z_in
-            else:
-                share = strength * _outside_share(z_in, z_out, shift)  # (C,)
-                z_in, z_out = (1 + share) / z_in, -share / z_out
-            e_in *= z_in
-            e_out *= z_out
-            kernels.weighted_score(table, work, out[part], normalised=True)
+            into, outof = _weights(z_in, z_out, shift, w[part] if isinstance(w, np.ndarray) else w)  # (C,), (C,)
+            e_in *= into
+            e_out *= outof
+            kernels.write_score(table, work, out[part], normalised=True)
         return out
 
     def second_derivatives(self, x, trace):
@@ -399,6 +392,15 @@ def _outside_share(total_in, total_out, shift):
     if isinstance(shift, float):
         return total_out / (total_in + total_out)
     return expit(np.log(total_out / total_in) - shift)
+
+
+def _weights(z_in, z_out, shift, w):
+    # (1 + w (1 - p(label | x))) / z_in and -w (1 - p(label | x)) / z_out: what the exponentials of the groups count for.
+    if isinstance(shift, float):
+        outof = -w / (z_in + z_out)
+        return (1 + w) / z_in + outof, outof
+    share = w * _outside_share(z_in, z_out, shift)  # (C,)
+    return (1 + share) / z_in, -share / z_out
 
 
 def _strengths(w, shape):

@@ -1,0 +1,79 @@
+"""The metrics against closed forms, SciPy, and brute force."""
+import numpy as np
+import pytest
+from scipy import stats
+
+from guidance import metrics
+from guidance.mixtures import GaussianMixture
+
+RNG = np.random.default_rng
+
+
+def test_mean_interval_is_students_and_covers():
+    values = RNG(0).normal(2, 3, 12)
+    mean, low, high = metrics.mean_interval(values, 0.9)
+    assert (low, high) == pytest.approx(stats.t.interval(0.9, 11, values.mean(), stats.sem(values)))
+    draws = RNG(1).normal(0, 1, (2000, 5))
+    covered = [low <= 0 <= high for _, low, high in map(metrics.mean_interval, draws)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_confidence_and_its_inverse():
+    p, x = GaussianMixture(np.array([[1.0], [-1.0]])), np.array([[0.3], [-20.0]])
+    assert metrics.confidence(p, x, 0) == pytest.approx(1 / (1 + np.exp(-2 * x[:, 0])))
+    assert metrics.inverse_confidence(p, x, 0) == pytest.approx(1 + np.exp(-2 * x[:, 0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_entropy_knn_of_a_gaussian_and_under_scaling(d):
+    x = RNG(d).standard_normal((8000, d))
+    estimate = metrics.entropy_knn(x)
+    assert estimate == pytest.approx(d / 2 * np.log(2 * np.pi * np.e), abs=0.05)
+    assert metrics.entropy_knn(3 * x + 1) == pytest.approx(estimate + d * np.log(3))
+
+
+@pytest.mark.parametrize("n, m", [(50, 50), (30, 47), (1, 5)])
+def test_wasserstein_on_a_line(n, m):
+    x, y = RNG(0).normal(0, 1, n), RNG(1).normal(1, 2, m)
+    assert metrics.wasserstein(x, y) == pytest.approx(stats.wasserstein_distance(x, y))
+    copies = np.sort(np.repeat(x, m)) - np.sort(np.repeat(y, n))
+    assert metrics.wasserstein(x[:, None], y, order=2) == pytest.approx(np.sqrt(np.mean(copies**2)))
+
+
+def test_sliced_wasserstein_of_a_shift():
+    x, shift = RNG(0).standard_normal((400, 3)), np.array([3.0, 0.0, 0.0])
+    assert metrics.sliced_wasserstein(x, x + shift, RNG(1), directions=4000) == pytest.approx(np.sqrt(9 / 3), rel=0.03)
+    assert metrics.sliced_wasserstein(x, x[::-1].copy(), RNG(1)) == 0
+
+
+def test_kolmogorov_smirnov_is_scipys():
+    x = RNG(0).normal(0.2, 1, 60)
+    assert metrics.kolmogorov_smirnov(x, stats.norm.cdf) == pytest.approx(stats.kstest(x, "norm").statistic)
+
+
+def test_support():
+    x = np.array([[0.5, 0.5], [1.5, 0.5], [5.0, 0.0], [2.0, 1.0]])
+    assert metrics.outside_share(x, np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[1.0, 1.0], [2.0, 1.0]])) == 0.25
+    points = np.array([[3.0, 4.0], [2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    assert metrics.off_support_ratio(points, np.array([[2.0], [0.0]])) == pytest.approx([4 / 3, 0, np.inf, 0])
+
+
+def test_bad_input_names_the_argument():
+    x = np.zeros((4, 2))
+    for call, error, message in (
+        (lambda: metrics.mean_interval(np.array([1, 2])), TypeError, "values must be floating"),
+        (lambda: metrics.mean_interval(np.array([1.0])), ValueError, "values must be"),
+        (lambda: metrics.mean_interval(np.array([1.0, np.nan])), ValueError, "values holds 1 NaN"),
+        (lambda: metrics.mean_interval(np.array([1.0, 2.0]), 95), ValueError, "level"),
+        (lambda: metrics.entropy_knn(x), ValueError, "k must be"),
+        (lambda: metrics.entropy_knn(np.zeros((9, 2))), ValueError, "equal points"),
+        (lambda: metrics.wasserstein(x, x), ValueError, "x must be"),
+        (lambda: metrics.wasserstein(np.ones(2), np.ones(2), order=3), ValueError, "order"),
+        (lambda: metrics.sliced_wasserstein(x, np.zeros((4, 3)), RNG(0)), ValueError, "same number of columns"),
+        (lambda: metrics.sliced_wasserstein(x, x, 0), TypeError, "rng"),
+        (lambda: metrics.kolmogorov_smirnov(np.ones(3), lambda x: x + 1), ValueError, "cdf"),
+        (lambda: metrics.outside_share(x, np.ones(2), np.zeros(2)), ValueError, "lows"),
+        (lambda: metrics.off_support_ratio(x, np.zeros((3, 1))), ValueError, "basis"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
