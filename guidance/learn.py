@@ -146,7 +146,7 @@ class ScoreNetwork(nn.Module):
         if isinstance(x, torch.Tensor):
             return self._predict(convert, x, alpha, sigma, index)
         _check_floats("x", x)
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():
             points = torch.from_numpy(np.ascontiguousarray(x)).to(self.harmonics.device)  # (..., d)
             return self._predict(convert, points, alpha, sigma, index).cpu().numpy()
 

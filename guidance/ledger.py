@@ -68,8 +68,9 @@ class Record:
     def numbers(self):
         """Both numbers with the sign that is true of them, as text: `0.25 ≤ 0.5`."""
         sign = (_SIGN if self.holds else _OPPOSITE)[self.relation]
-        digits = next(d for d in (6, 10, 17) if d == 17 or f"{self.left:.{d}g}" != f"{self.right:.{d}g}"
-                      or self.relation == "==" and self.holds)
+        # Two numbers that only the tolerance makes equal or ordered are shown as equal as the tolerance sees them.
+        by_tolerance = self.holds and not {"==": False, "<=": self.left < self.right, ">=": self.left > self.right}.get(self.relation, True)
+        digits = next(d for d in (6, 10, 17) if d == 17 or by_tolerance or f"{self.left:.{d}g}" != f"{self.right:.{d}g}")
         return f"{self.left:.{digits}g} {sign} {self.right:.{digits}g}"
 
     @property

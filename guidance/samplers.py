@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 
-def sample(score, process, x, times, method="ddim", rng=None, trajectory=False, *, noise=None, variable="auto"):
+def sample(score, process, x, times, method="ddim", rng=None, trajectory=False, *, noise=None, variable="auto", progress=True):
     """Carry x from times[0] back to times[-1] along a score field.
 
     Parameters
@@ -34,6 +34,7 @@ def sample(score, process, x, times, method="ddim", rng=None, trajectory=False, 
     noise : (steps, ..., d) standard normal draws to use in place of `rng`, so that two runs share one Brownian path.
     variable : "time", "angle", or "auto": what the Runge-Kutta methods integrate in; "auto" takes the angle on grids of more than
         one step that are equally spaced in it, time on others.
+    progress : show a bar when a run takes more than a few seconds. Setting TQDM_DISABLE=1 turns bars off everywhere.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def sample(score, process, x, times, method="ddim", rng=None, trajectory=False, 
         step = _runge_kutta(method, in_angle)
     way = _keep(x, len(times)) if trajectory else None
     carry = None
-    for i in _with_progress(len(times) - 1):
+    for i in _with_progress(len(times) - 1) if progress else range(len(times) - 1):
         x, carry = step(score, process, x, float(times[i]), float(times[i + 1]), lambda: draw(i), carry)
         if trajectory:
             way[i + 1] = x
