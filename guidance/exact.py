@@ -15,6 +15,7 @@ the algorithms here are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 
@@ -211,6 +212,24 @@ class _Panels:
         return _Panels(*(np.concatenate([getattr(self, k)[keep], getattr(other, k)]) for k in self.__dataclass_fields__))
 
 
+def _elementwise(name):
+    """Lets a method from (n,) to (n,) take and return a number, or an array of any shape; checks its argument."""
+
+    def wrap(method):
+        @wraps(method)
+        def call(self, value):
+            array = np.asarray(float(value) if isinstance(value, (int, float)) else value)
+            if array.dtype.kind != "f":
+                raise ValueError(f"{name} must be floating point, got dtype {array.dtype}: use numpy.array([...], float)")
+            if not np.all(np.isfinite(array)):
+                raise ValueError(f"{name} must be finite, got {array!r}")
+            return method(self, array.ravel().astype(float)).reshape(array.shape)[()]
+
+        return call
+
+    return wrap
+
+
 class FlowMap:
     """The guided probability-flow ODE on a line, as an increasing map from starts xi ~ N(0, 1) to outputs x.
 
@@ -239,27 +258,32 @@ class FlowMap:
         self._unit = float(np.abs(self._line.landmarks((-1.0, 1.0))).max()) * self._run.end_scale
         self._panels = self._landmarks = self._surveyed = None
 
+    @_elementwise("xi")
     def map(self, xi):
         """The output x (n,) of each start xi (n,)."""
-        return self._carry(_numbers("xi", xi))[0]
+        return self._carry(xi)[0]
 
+    @_elementwise("x")
     def inverse(self, x):
         """The start xi (n,) of each output x (n,): in far tails use scipy.special.log_ndtr(flow.inverse(x)) for log P(X < x)."""
-        return self._carry(_numbers("x", x), back=True)[0]
+        return self._carry(x, back=True)[0]
 
+    @_elementwise("u")
     def quantile(self, u):
         """The u-quantile of the output, for u (n,) in (0, 1)."""
         return self.map(_normal_quantile(u))
 
+    @_elementwise("x")
     def cdf(self, x):
         """P(X <= x) (n,) for x (n,)."""
         from scipy.special import ndtr
 
         return ndtr(self.inverse(x))
 
+    @_elementwise("x")
     def log_density(self, x):
         """The log-density of the output at x (n,)."""
-        xi, log_slope = self._carry(_numbers("x", x), back=True)
+        xi, log_slope = self._carry(x, back=True)
         return -0.5 * xi**2 - LOG_SQRT_2PI + log_slope
 
     def density(self, x):
@@ -437,19 +461,9 @@ def _normal(xi):
     return np.exp(-0.5 * xi**2 - LOG_SQRT_2PI)
 
 
-def _numbers(name, value):
-    array = np.asarray(value)
-    if array.dtype.kind != "f" or array.ndim != 1:
-        raise ValueError(f"{name} must be a float array (n,), got dtype {array.dtype} and shape {array.shape}: use numpy.array([...], float)")
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {array!r}")
-    return array.astype(float)
-
-
 def _normal_quantile(u):
     from scipy.special import ndtri
 
-    u = _numbers("u", u)
     if not np.all((0 < u) & (u < 1)):
         raise ValueError(f"u must be in (0, 1), got {u!r}")
     return ndtri(u)
@@ -629,22 +643,24 @@ class FokkerPlanck:
             raise RuntimeError(f"E[1 / p] still changes by {change:.1e}: raise cells or steps")
         return float(_richardson(masses))
 
+    @_elementwise("x")
     def cdf(self, x):
         """P(X <= x) (n,) for x (n,)."""
         edges, spline = self._spline()
-        return np.clip(spline(np.clip(_numbers("x", x), edges[0], edges[-1])), 0.0, 1.0)
+        return np.clip(spline(np.clip(x, edges[0], edges[-1])), 0.0, 1.0)
 
+    @_elementwise("x")
     def density(self, x):
         """The density at x (n,); zero outside the mesh."""
-        x = _numbers("x", x)
         edges, spline = self._spline()
         inside = (edges[0] <= x) & (x <= edges[-1])
         return np.where(inside, np.maximum(spline(np.where(inside, x, edges[0]), 1), 0.0), 0.0)
 
+    @_elementwise("u")
     def quantile(self, u):
         """The u-quantile (n,) for u (n,) in (0, 1)."""
         _normal_quantile(u)
-        u, (edges, spline) = np.asarray(u, float), self._spline()
+        edges, spline = self._spline()
         low, high = np.full(u.shape, edges[0]), np.full(u.shape, edges[-1])
         for _ in range(60):
             middle = 0.5 * (low + high)

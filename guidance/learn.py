@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import silu
-from tqdm.auto import tqdm
+from tqdm import tqdm  # not tqdm.auto: its notebook bar ignores TQDM_DISABLE
 
 from .process import score_from_velocity
 

@@ -284,7 +284,7 @@ def _with_progress(steps):
     yield 1
     rest = range(2, steps)
     if (time.perf_counter() - start) * steps > 3:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm  # not tqdm.auto: its notebook bar ignores TQDM_DISABLE
 
         rest = tqdm(rest, initial=2, total=steps, leave=False, desc="sampling")
     yield from rest

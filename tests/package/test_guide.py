@@ -136,3 +136,46 @@ def test_clocks_go_there_and_back_and_name_the_same_noise(clock):
 def test_bad_input_names_the_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_every_strength_names_the_same_guidance():
+    named = {"w": 2.5, "eta": 2.5, "scale": 3.5, "classifier-scale": 3.5, "gamma": 3.5}
+    for from_, value in named.items():
+        for to, expected in named.items():
+            assert convert(value, from_=from_, to=to) == expected
+
+
+def test_combined_fields_take_a_strength_that_depends_on_time():
+    cond, uncond = (lambda x, t: 2 * x), (lambda x, t: x)
+    field = cfg.combine(cond, uncond, lambda t: 10 * t)
+    assert field(X, 0.3) == pytest.approx(5 * X)
+    assert field(X, 0.7) == pytest.approx(9 * X)
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (3, 4, 2), (3, 4, 5, 2)])
+def test_a_sweep_of_combined_fields_runs_along_the_first_axis_for_any_number_of_axes(shape):
+    w, x = np.array([0.0, 1.0, 4.0]), np.random.default_rng(0).standard_normal(shape)
+    swept = cfg.combine(lambda x, t: 2 * x, lambda x, t: x, w)(x, 0.5)
+    slabs = x if len(shape) > 2 else [x] * 3
+    for strength, slab, out in zip(w, slabs, swept, strict=True):
+        assert out == pytest.approx((2 + strength) * slab)
+
+
+def test_a_sweep_of_combined_fields_keeps_the_kind_and_precision_of_a_tensor():
+    torch = pytest.importorskip("torch")
+    x = torch.ones((4, 2), dtype=torch.float32)
+    swept = cfg.combine(lambda x, t: 2 * x, lambda x, t: x, np.array([0.0, 3.0]))(x, 0.5)
+    assert isinstance(swept, torch.Tensor) and swept.dtype == torch.float32
+    assert torch.equal(swept, torch.stack([2 * x, 5 * x]))
+
+
+def test_classifier_guidance_of_the_only_class_is_the_plain_score():
+    p = GaussianMixture(RING, labels=np.zeros(8, int))
+    law = p.noised(OU().alpha(0.3), OU().sigma(0.3))
+    assert classifier_guidance(p, 0, 9.0, OU())(X, 0.3) == pytest.approx(law.score(X), rel=1e-12)
+
+
+@pytest.mark.parametrize("w", [np.nan, np.inf, "3"])
+def test_classifier_guidance_refuses_a_strength_that_is_not_a_finite_number(w):
+    with pytest.raises((ValueError, TypeError), match="w must"):
+        classifier_guidance(P, 1, w, OU())

@@ -77,3 +77,37 @@ def test_bad_input_names_the_argument():
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize("shift", [-0.4, 0.4])
+def test_kolmogorov_smirnov_sees_an_excess_on_either_side(shift):
+    x = RNG(2).normal(shift, 1, 60)
+    above, below = (stats.kstest(x, "norm", alternative=side).statistic for side in ("greater", "less"))
+    assert max(above, below) > 2 * min(above, below)
+    assert metrics.kolmogorov_smirnov(x, stats.norm.cdf) == pytest.approx(max(above, below))
+
+
+def test_entropy_knn_uses_five_neighbours_unless_told_otherwise():
+    x = RNG(3).standard_normal((50, 2))
+    assert metrics.entropy_knn(x) == metrics.entropy_knn(x, k=5) != metrics.entropy_knn(x, k=4)
+
+
+def test_off_support_ratio_of_a_basis_with_repeated_directions():
+    points, basis = np.array([[3.0, 4.0], [2.0, 0.0]]), np.array([[1.0, 2.0], [0.0, 0.0]])
+    assert metrics.off_support_ratio(points, basis) == pytest.approx([4 / 3, 0])
+
+
+def test_input_of_the_wrong_shape_or_size_is_refused_by_name():
+    x = np.zeros((4, 2))
+    for call, message in (
+        (lambda: metrics.mean_interval(np.array([1.0, 2.0]), -0.5), "level"),
+        (lambda: metrics.mean_interval(np.array([1.0, np.inf])), "values holds 1 NaN or infinite"),
+        (lambda: metrics.entropy_knn(x, k=4), "k must be"),
+        (lambda: metrics.entropy_knn(x, k=1.5), "k must be"),
+        (lambda: metrics.sliced_wasserstein(x, x, RNG(0), directions=0), "directions"),
+        (lambda: metrics.sliced_wasserstein(x, x, RNG(0), directions=2.5), "directions"),
+        (lambda: metrics.kolmogorov_smirnov(np.ones(3), lambda x: 0.5), "cdf"),
+        (lambda: metrics.outside_share(x, np.zeros(1), np.ones(1)), "lows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

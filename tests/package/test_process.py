@@ -82,3 +82,41 @@ def test_the_four_faces_of_a_score_agree():
 def test_bad_input_names_the_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_defaults_are_the_published_schedules():
+    # VP: beta from 0.1 to 20 (Song et al. 2021, appendix C), so that the integral over [0, 1] is 10.05.
+    assert (OU().default_T, VP().default_T, VE().default_T) == (10.0, 1.0, 80.0)
+    assert VP().alpha(1.0) == pytest.approx(np.exp(-10.05 / 2), rel=1e-14)
+    assert VP().diffusion(np.array([0.0, 1.0])) ** 2 == pytest.approx([0.1, 20.0], rel=1e-14)
+    assert [process.times(4)[0] for process in (OU(), VP(), VE())] == [10.0, 1.0, 80.0]
+
+
+def test_sigma_and_the_inverse_clock_keep_their_digits_at_both_ends():
+    t = 1e-20
+    assert OU().sigma(t) == pytest.approx(np.sqrt(2 * t), rel=1e-14, abs=0)
+    assert VP().sigma(t) == pytest.approx(np.sqrt(0.1 * t), rel=1e-14, abs=0)
+    early = np.geomspace(1e-14, 1e-3, 12)
+    assert OU().time(OU().angle(early)) == pytest.approx(early, rel=1e-13, abs=0)
+    assert OU().time(OU().angle(10.0)) == pytest.approx(10.0, rel=1e-11, abs=0)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: OU().alpha(np.inf), "t must be"),
+        (lambda: OU().alpha(np.nan), "t must be"),
+        (lambda: VP().sigma(np.array([0.1, np.inf])), "t must be"),
+        (lambda: VE().diffusion(np.array([0.1, -0.1])), "t must be"),
+        (lambda: OU().times(5, t_min=-0.5), "t_min"),
+        (lambda: OU().times(5, T=np.inf), "T=inf"),
+        (lambda: OU().times(5, T=1.0, t_min=1.0), "t_min"),
+        (lambda: OU(np.inf), "rate"),
+        (lambda: OU(0.0), "rate"),
+        (lambda: VP(0.0, 1.0), "beta_min"),
+        (lambda: VP(1.0, np.inf), "beta_min"),
+    ],
+)
+def test_infinite_and_boundary_input_is_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

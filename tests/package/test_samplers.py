@@ -1,10 +1,15 @@
 """Samplers: measured orders, closed forms, coupling, both array kinds, bad input."""
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from guidance import OU, VE, VP, GaussianMixture, cfg, sample
+from guidance import OU, VE, VP, GaussianMixture, cfg, sample, samplers
 from guidance.samplers import METHODS
 
 P = GaussianMixture(np.array([[-1.5], [0.0], [1.2]]), [0.3, 0.3, 0.4], np.array([[0.3], [0.2], [0.4]]), labels=[0, 1, 0])
@@ -192,6 +197,101 @@ SCORE = cfg(P, 0, 1.0, OU())
     ],
 )
 def test_bad_input_names_the_argument(arguments, error, message):
+    good = dict(score=SCORE, process=OU(), x=START, times=OU().times(5))
+    with pytest.raises(error, match=message):
+        sample(**{**good, **arguments})
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_long_run_shows_a_bar_unless_bars_are_turned_off(disabled):
+    # A clock that jumps makes the run look long; a fresh process, since tqdm reads its switch when imported.
+    code = """
+import itertools, sys
+import os
+import subprocess
+import sys
+
+import numpy as np
+from guidance import OU, samplers
+samplers.time.perf_counter = itertools.count(step=9.0).__next__
+samplers.sample(lambda x, t: -x, OU(), np.zeros((1, 1)), OU().times(5))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment | ({"TQDM_DISABLE": "1"} if disabled else {})
+    )
+    assert run.returncode == 0, run.stderr
+    assert ("sampling" in run.stderr) != disabled
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_every_step_is_taken_once_with_or_without_a_bar(slow, monkeypatch):
+    ticks = iter(np.arange(100) * (9.0 if slow else 0.0))
+    monkeypatch.setattr(samplers, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    for steps in (1, 2, 3, 6):
+        assert list(samplers._with_progress(steps)) == list(range(steps))
+
+
+def test_euler_steps_in_the_variable_asked_for():
+    process, t, s = OU(), 0.9, 0.5
+    score = SCORE(START, t)
+    in_time = START + (s - t) * (-START - score)
+    in_angle = START + (process.angle(s) - process.angle(t)) * -np.tan(process.angle(t)) * (START + score)
+    run = lambda **more: sample(SCORE, process, START, [t, s], "euler", **more)
+    assert run(variable="time") == pytest.approx(in_time, rel=1e-12)
+    assert run(variable="angle") == pytest.approx(in_angle, rel=1e-12)
+    assert run() == pytest.approx(in_time, rel=1e-12)  # one step is equal to itself in every variable
+
+
+def test_the_variable_is_the_angle_by_itself_only_on_grids_that_are_even_in_it():
+    process = OU()
+    for spacing, chosen in (("angle", "angle"), ("uniform", "time")):
+        times = process.times(12, 3.0, 0.05, spacing)
+        runs = {variable: sample(SCORE, process, START, times, "heun", variable=variable) for variable in ("auto", "time", "angle")}
+        assert np.array_equal(runs["auto"], runs[chosen]) and np.abs(runs["time"] - runs["angle"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_in_memory_does_not_matter(method):
+    p = GaussianMixture(np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, 2.0]]))
+    process, x = OU(), np.random.default_rng(0).standard_normal((5, 2))
+    field, noise = cfg(p, 1, 2.0, process), np.random.default_rng(1).standard_normal((6, 5, 2))
+    expected = sample(field, process, x, process.times(6), method, noise=noise)
+    assert sample(field, process, np.asfortranarray(x), process.times(6), method, noise=noise) == pytest.approx(expected, rel=1e-12)
+    turned = lambda x, t: np.asfortranarray(field(x, t))
+    assert sample(turned, process, x, process.times(6), method, noise=noise) == pytest.approx(expected, rel=1e-12)
+
+
+def test_noise_for_tensors_comes_from_either_generator_in_their_precision():
+    field = lambda x, t: -x
+    for dtype in (torch.float32, torch.float64):
+        x = torch.zeros((4, 1), dtype=dtype)
+        for rng in (np.random.default_rng(0), torch.Generator().manual_seed(0)):
+            way = sample(field, OU(), x, [1.0, 0.7, 0.4], "ddpm", rng=rng, trajectory=True)
+            assert way.shape == (3, 4, 1) and way.dtype == dtype and way[-1].std() > 0
+
+
+def test_each_step_draws_its_own_noise():
+    noise = np.random.default_rng(0).standard_normal((3, 1, 1))
+    seen = [sample(lambda x, t: 0 * x, VE(), np.zeros((1, 1)), [3.0, 2.0, 1.0, 0.5], "euler-maruyama", noise=noise * keep)[0, 0]
+            for keep in np.eye(3)[:, :, None, None]]
+    assert seen == pytest.approx(noise[:, 0, 0] * np.sqrt([6.0, 4.0, 1.0]), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (dict(times=[1.0, 0.5, 0.5, 0.1]), ValueError, "strictly decreasing"),
+        (dict(times=[[1.0, 0.5]]), ValueError, "at least two"),
+        (dict(times=[np.inf, 1.0]), ValueError, "finite"),
+        (dict(x=torch.zeros((3, 1), dtype=torch.int64), score=lambda x, t: x), TypeError, "x must be floating point, got torch.int64"),
+        (dict(x=np.array([[np.inf]]), score=lambda x, t: 0 * x), ValueError, "x holds NaN or infinity: a sampler must start"),
+        (dict(x=torch.tensor([[torch.nan]]), score=lambda x, t: 0 * x), ValueError, "x holds NaN or infinity: a sampler must start"),
+        (dict(x=torch.zeros((3, 1)), score=lambda x, t: x, method="ddpm"), TypeError, "rng"),
+        (dict(method="ddpm", noise=np.zeros((1, *START.shape))), ValueError, "noise must be"),
+    ],
+)
+def test_input_that_would_spoil_a_run_is_refused_before_it_starts(arguments, error, message):
     good = dict(score=SCORE, process=OU(), x=START, times=OU().times(5))
     with pytest.raises(error, match=message):
         sample(**{**good, **arguments})
