@@ -304,7 +304,7 @@ def test_bad_input_names_the_argument():
         (lambda: FlowMap(PAIR, 0, 1.0, t_min=11.0), "t_min"),
         (lambda: FlowMap(PAIR, 0, 1.0, initial="other"), "initial"),
         (lambda: flow.map(np.array([1, 2])), "xi must be floating"),
-        (lambda: flow.cdf(np.array([[1.0]])), "x must be a float"),
+        (lambda: flow.cdf(np.array([[1]])), "x must be floating"),
         (lambda: flow.cdf(np.array([np.nan])), "x must be finite"),
         (lambda: flow.quantile(np.array([0.0])), "u must be in"),
         (lambda: flow.expect(lambda x: 1.0), "f must return"),
@@ -380,3 +380,12 @@ def test_named_breaks_are_stepped_on_where_an_interval_is_too_short_to_be_found(
 def test_a_run_or_a_mean_that_cannot_be_had_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_numbers_and_arrays_of_any_shape_come_back_as_they_went_in():
+    flow, law = FlowMap(PAIR, 0, 1.0), FokkerPlanck(PAIR, 0, 1.0, cells=100, steps=40)
+    for oracle in (flow, law):
+        assert np.ndim(oracle.quantile(0.5)) == 0 and oracle.cdf(np.zeros((2, 3))).shape == (2, 3)
+        assert oracle.cdf(oracle.quantile(0.3)) == pytest.approx(0.3, abs=1e-6)
+        assert oracle.density(1) == oracle.density(np.array([1.0]))[0]
+    assert flow.map(np.zeros((4, 1))).shape == (4, 1)
