@@ -29,6 +29,7 @@ FAR = 38.0  # the normal density underflows a little further out
 FARTHEST = 2000.0  # no panels beyond this, even for logarithms
 NODES = 16
 MOST = 5000  # panels
+MOST_CALLS = 20_000  # evaluations of a flow, where a usual run takes a few hundred
 LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -189,7 +190,14 @@ def _solve(rate, state, start, stop, rtol):
 
     if start == stop:
         return state
-    solution = solve_ivp(rate, (start, stop), state, method="DOP853", t_eval=(stop,), rtol=rtol, atol=rtol)
+    calls = iter(range(MOST_CALLS))
+
+    def counted(theta, state):
+        if next(calls, None) is None:
+            raise RuntimeError(f"the guided flow needs more than {MOST_CALLS} evaluations: w is too strong, or T too late, for this precision")
+        return rate(theta, state)
+
+    solution = solve_ivp(counted, (start, stop), state, method="DOP853", t_eval=(stop,), rtol=rtol, atol=rtol)
     if not solution.success or not np.all(np.isfinite(solution.y)):
         raise RuntimeError(f"the guided flow could not be solved from angle {start:.6g} to {stop:.6g}: {solution.message}")
     return solution.y[:, -1]

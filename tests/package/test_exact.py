@@ -389,3 +389,9 @@ def test_numbers_and_arrays_of_any_shape_come_back_as_they_went_in():
         assert oracle.cdf(oracle.quantile(0.3)) == pytest.approx(0.3, abs=1e-6)
         assert oracle.density(1) == oracle.density(np.array([1.0]))[0]
     assert flow.map(np.zeros((4, 1))).shape == (4, 1)
+
+
+def test_extrapolation_removes_the_second_and_the_fourth_power_of_the_mesh():
+    values = [3.0 + 0.7 * h**2 - 0.4 * h**4 for h in (1.0, 0.5, 0.25)]
+    assert exact._richardson(values) == pytest.approx(3.0, abs=1e-14)
+    assert exact._richardson([3.0 + 0.7 * h**2 for h in (1.0, 0.5)]) == pytest.approx(3.0, abs=1e-14)

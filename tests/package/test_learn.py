@@ -373,3 +373,31 @@ def test_bad_sizes_and_labels_of_a_network_are_refused_by_name():
 def test_bad_input_to_score_error_is_refused_by_name(trained, times, n, names):
     with pytest.raises(ValueError, match=names):
         learn.score_error(trained.score(0), exact(ring()), ring(), PROCESS, times, n, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"label_dropout": -0.1}, "label_dropout must be a probability"),
+        ({"label_dropout": np.nan}, "label_dropout must be a probability"),
+        ({"ema_decay": -0.1}, "ema_decay must be in"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": np.inf}, "learning_rate must be positive"),
+        ({"seed": 1.5}, "seed must be an integer >= 0"),
+        ({"T": np.inf}, "T=inf"),
+        ({"t_min": -0.1}, "0 <= t_min"),
+        ({"x": np.zeros((4, 0))}, r"x must have shape \(n, d\)"),
+    ],
+)
+def test_training_numbers_just_outside_their_range_are_refused_by_name(changes, names):
+    with pytest.raises(ValueError, match=names):
+        quick(**changes)
+
+
+def test_the_rows_of_a_sampler_follow_its_sorted_labels_whatever_they_are():
+    for right, left in (("right", "left"), (7, -2)):
+        p = GaussianMixture([[3.0], [-3.0], [0.0]], [0.5, 0.5, 0.0], covs=0.01, labels=[right, left, right])
+        draw, names, d = learn._batches(p, None, 32, 0)
+        x0, index = draw(None)
+        assert names == [left, right] and d == 1 and x0.shape == (32, 1) and x0.dtype == torch.float32
+        assert torch.equal(index, (x0[:, 0] > 0).long()) and 0 < index.sum() < 32

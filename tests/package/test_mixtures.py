@@ -260,3 +260,187 @@ GOOD = dict(means=np.array([[0.0], [1.0]]))
 def test_bad_input_names_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype, sd", [(np.float32, 1e-3), (np.float64, 1e-6)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [1, 2, 8])
+def test_narrow_components_far_from_each_other_keep_the_digits_of_the_density(dtype, sd, kind, d):
+    # Two thousand or two million standard deviations apart: the products of a quadratic form would cancel.
+    covs = covariances(kind, 2, d, np.random.default_rng(d)) * sd**2
+    means = np.array([[1.0], [-1.0]]) * np.ones(d)
+    p = GaussianMixture(means, [0.25, 0.75], covs)
+    x = (means[0] + sd * np.random.default_rng(0).uniform(-2, 2, (5, d))).astype(dtype)
+    difference = x.astype(float) - means[0]
+    matrix = p.covs.matrices(d)[0]
+    pull = np.linalg.solve(matrix / sd**2, difference.T).T / sd**2
+    expected = np.log(0.25) - (difference * pull).sum(1) / 2 - np.linalg.slogdet(2 * np.pi * matrix)[1] / 2
+    assert p.log_prob(x) == pytest.approx(expected, rel=1e-5 if dtype == np.float32 else 1e-9, abs=3e-3 if dtype == np.float32 else 0)
+    assert np.abs(p.score(x) + pull).max() < (1e-3 if dtype == np.float32 else 1e-8) * np.abs(pull).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_draws_have_the_covariance_of_their_component(kind):
+    p = mixture(kind, 3, 3, seed=4, classes=3)
+    x, labels = p.sample(60_000, np.random.default_rng(0))
+    for k, cov in enumerate(p.covs.matrices(3)):
+        own = x[labels == k]
+        assert np.cov(own.T) == pytest.approx(cov, abs=8 * np.abs(cov).max() / np.sqrt(len(own)))
+        assert own.mean(0) == pytest.approx(p.means[k], abs=6 * np.sqrt(np.abs(cov).max() / len(own)))
+
+
+def test_draws_and_conditional_laws_keep_the_precision_of_the_means():
+    for dtype in (np.float32, np.float64):
+        p = GaussianMixture(np.array([[0.0], [1.0]], dtype), labels=["left", "right"]).noised(0.5, 0.1)
+        assert p.sample(3, np.random.default_rng(0))[0].dtype == dtype
+        assert p.given("right").sample(3, np.random.default_rng(0))[0].dtype == dtype
+
+
+def test_a_class_of_probability_zero_or_one():
+    p = GaussianMixture(np.array([[0.0], [1.0], [2.0]]), [0.0, 0.4, 0.6], labels=["none", "all", "all"])
+    x = np.array([[0.5], [-30.0]])
+    assert p.posterior(x, "all").tolist() == [1, 1] and p.posterior(x, "none").tolist() == [0, 0]
+    assert p.log_posterior(x, "all").tolist() == [0, 0] and p.log_posterior(x, "none").tolist() == [-np.inf, -np.inf]
+    sweep = p.guided_score(x, "all", np.array([0.0, 5.0]))
+    assert sweep == pytest.approx(np.stack([p.score(x)] * 2))
+    sweep += 1  # the answer belongs to the caller
+    for call in (lambda: p.given("none"), lambda: p.guided_score(x, "none", 1.0)):
+        with pytest.raises(ValueError, match="'none' has probability zero"):
+            call()
+
+
+@pytest.mark.parametrize("kind, d", [("isotropic", 2), ("full", 2), ("isotropic", 9), ("full", 9)])
+def test_guided_scores_of_single_precision_points_stay_single_for_every_form_of_the_strength(kind, d):
+    p, x = mixture(kind, 4, d), np.random.default_rng(0).standard_normal((7, d))
+    w = np.linspace(0, 6, 7)
+    for strength in (3.0, w[:, None], np.array([0.0, 3.0])):
+        single, double = p.guided_score(x.astype(np.float32), 1, strength), p.guided_score(x, 1, strength)
+        assert single.dtype == np.float32 and single.shape == double.shape
+        assert single == pytest.approx(double, rel=1e-3, abs=1e-3)
+    each = p.guided_score(x, 1, w[:, None])
+    assert each == pytest.approx(np.concatenate([p.guided_score(x[i : i + 1], 1, w[i]) for i in range(7)]), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind, d", [("isotropic", 2), ("full", 2), ("isotropic", 9), ("full", 9)])
+@pytest.mark.parametrize("distance", [1.0, 60.0])
+def test_sweeps_agree_with_single_strengths_near_and_far(kind, d, distance):
+    p, w = mixture(kind, 5, d), np.array([-1.0, 0.0, 2.0, 40.0])
+    x = np.random.default_rng(0).standard_normal((30, d)) * distance
+    for i, slab in enumerate(p.guided_score(x, 1, w)):
+        single = p.guided_score(x, 1, float(w[i]))
+        expected = p.given(1).score(x) * (1 + w[i]) - w[i] * p.score(x)
+        scale = (1 + abs(w[i])) * np.abs(p.score(x)).max()
+        assert np.abs(slab - single).max() < 1e-12 * scale and np.abs(single - expected).max() < 1e-9 * scale
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: GaussianMixture(**GOOD, weights=[0.5, 0.505]), ValueError, "weights must be"),
+        (lambda: GaussianMixture(**GOOD, weights=[0.5, np.nan]), ValueError, "weights must be finite"),
+        (lambda: GaussianMixture(**GOOD, labels=[0]), ValueError, "labels"),
+        (lambda: GaussianMixture(**GOOD, labels=[0.0, 1.0]), ValueError, "labels"),
+        (lambda: GaussianMixture(np.zeros((2, 3)), covs=np.array([1.0, 1.0, 0.0])), ValueError, "covs must be positive"),
+        (lambda: GaussianMixture(np.zeros((1, 2)), covs=np.array([[1.0, 0.5], [0.4, 1.0]])), ValueError, "symmetric"),
+        (lambda: GaussianMixture(np.zeros((1, 2)), covs=np.array([[1.0, 2.0], [2.0, 1.0]])), ValueError, "positive definite"),
+        (lambda: GaussianMixture(**GOOD).noised(0.0, 0.0), ValueError, "not both zero"),
+        (lambda: GaussianMixture(**GOOD).noised(np.inf, 1.0), ValueError, "alpha=inf"),
+        (lambda: GaussianMixture(**GOOD).noised(1.0, np.inf), ValueError, "sigma=inf"),
+        (lambda: GaussianMixture(**GOOD).noised(-1.0, 1.0), ValueError, "alpha=-1.0"),
+        (lambda: GaussianMixture(**GOOD).sample(2.5, np.random.default_rng(0)), ValueError, "n must be an integer"),
+        (lambda: GaussianMixture(**GOOD).score(np.zeros((2, 1), np.float16)), TypeError, "float32 or float64"),
+        (lambda: GaussianMixture(**GOOD).guided_score(np.zeros((2, 1)), 0, np.nan), ValueError, "w must be a finite"),
+        (lambda: GaussianMixture(**GOOD).posterior(np.zeros((2, 1)), 7), ValueError, "label 7 is unknown"),
+        (lambda: mixture("full", 3, 9).score(np.full((2, 9), np.nan)), ValueError, "NaN or infinity"),
+        (lambda: mixture("full", 3, 9).log_prob(np.full((2, 9), np.inf)), ValueError, "NaN or infinity"),
+    ],
+)
+def test_input_that_would_give_a_wrong_answer_is_refused_by_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+UNIT = {
+    "number": lambda K, d: 1.0, "shared diagonal": lambda K, d: np.ones((1, d)), "isotropic": lambda K, d: np.ones((K, 1)),
+    "diagonal": lambda K, d: np.ones((K, d)), "shared full": lambda K, d: np.eye(d), "full": lambda K, d: np.tile(np.eye(d), (K, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [1, 6, 9])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_density_neither_underflows_nor_overflows_on_the_way_out(kind, d, dtype):
+    # Every coordinate grows at once, through the place where exponentials need a shift.
+    p = GaussianMixture(np.array([[0.5], [-0.5]]) * np.ones(d), covs=UNIT[kind](2, d))
+    for step in (0.0, 2.0, 4.0, 6.0, 9.0, 12.0, 16.0, 20.0, 26.0, 40.0):
+        expected = -np.log(2) - d / 2 * np.log(2 * np.pi) + np.logaddexp(-d * (step - 0.5) ** 2 / 2, -d * (step + 0.5) ** 2 / 2)
+        x = np.full((1, d), step, dtype)
+        assert p.log_prob(x)[0] == pytest.approx(expected, rel=1e-4 if dtype == np.float32 else 1e-10)
+        assert p.score(x)[0] == pytest.approx(np.full(d, 0.5 * np.tanh(0.5 * d * step) - step), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [1, 6, 9])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_middle_between_far_components_has_a_density(kind, d, dtype):
+    covs = np.multiply(UNIT[kind](2, d), 1e-4)
+    p = GaussianMixture(np.array([[1.0], [-1.0]]) * np.ones(d), covs=covs, labels=["right", "left"])
+    x = np.zeros((1, d), dtype)
+    assert p.log_prob(x)[0] == pytest.approx(-5000 * d - d / 2 * np.log(2 * np.pi * 1e-4), rel=1e-4 if dtype == np.float32 else 1e-11)
+    assert p.posterior(x, "left")[0] == pytest.approx(0.5, abs=1e-2)
+    assert p.guided_score(x, "left", 1.0)[0] == pytest.approx(np.full(d, -2e4), rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_density_at_a_tall_peak_does_not_overflow(kind):
+    p = GaussianMixture(np.array([[1.0], [1.0 + 1e-8]]) * np.ones(64), covs=np.multiply(UNIT[kind](2, 64), 1e-12))
+    x = p.means[:1].copy()
+    assert p.log_prob(x)[0] == pytest.approx(-32 * np.log(2 * np.pi * 1e-12), rel=1e-3)
+    assert np.all(np.isfinite(p.score(x)))
+
+
+def test_full_covariances_in_many_dimensions_are_summed_over_any_number_of_components():
+    # The nearest component comes late: what was summed before it must shrink, and must not be lost when it comes early.
+    rng, K, d = np.random.default_rng(0), 70, 9
+    a = rng.standard_normal((K, d, d))
+    means = 40 * rng.standard_normal((K, d))
+    p = GaussianMixture(means, rng.dirichlet(np.ones(K)), a @ a.transpose(0, 2, 1) / d + 0.2 * np.eye(d))
+    x = np.concatenate([means[[0, 35, 69]] + rng.standard_normal((3, d)), 0.5 * (means[[2, 40]] + means[[69, 1]])])
+    logs = np.stack([np.log(weight) + GaussianMixture(mean[None], covs=cov[None]).log_prob(x)
+                     for weight, mean, cov in zip(p.weights, p.means, p.covs.matrices(d))])  # (K, n)
+    scores = np.stack([GaussianMixture(mean[None], covs=cov[None]).score(x) for mean, cov in zip(p.means, p.covs.matrices(d))])
+    total = np.logaddexp.reduce(logs, 0)
+    expected = (np.exp(logs - total)[:, :, None] * scores).sum(0)
+    assert np.ptp(logs, axis=0).min() > 1000
+    assert p.log_prob(x) == pytest.approx(total, rel=1e-10)
+    assert np.abs(p.score(x) - expected).max() < 1e-9 * np.abs(expected).max()
+
+
+def test_every_shape_of_the_covariances_means_what_it_says():
+    means, each, shared = np.zeros((2, 3)), np.array([1.0, 2.0]), np.array([1.0, 2.0, 3.0])
+    for covs, expected in (
+        (2.0, [2 * np.eye(3)] * 2),
+        (shared, [np.diag(shared)] * 2),
+        (shared[None], [np.diag(shared)] * 2),
+        (each, [np.eye(3), 2 * np.eye(3)]),
+        (each[:, None], [np.eye(3), 2 * np.eye(3)]),
+        (np.stack([shared, 2 * shared]), [np.diag(shared), 2 * np.diag(shared)]),
+    ):
+        assert np.array_equal(GaussianMixture(means, covs=covs).covs.matrices(3), expected)
+
+
+def test_components_of_weight_zero_are_left_out_silently():
+    p = GaussianMixture(np.array([[0.0], [1.0], [5.0]]), [0.5, 0.5, 0.0], labels=[0, 1, 1])
+    q, x = GaussianMixture(np.array([[0.0], [1.0]])), np.array([[5.0], [0.2]])
+    with np.errstate(all="raise"):
+        assert p.log_prob(x) == pytest.approx(q.log_prob(x), rel=1e-13)
+        assert p.score(x) == pytest.approx(q.score(x), rel=1e-13)
+        assert p.guided_score(x, 1, 2.0) == pytest.approx(q.guided_score(x, 1, 2.0), rel=1e-12)
+        assert p.hessian(x) == pytest.approx(q.hessian(x), rel=1e-12)
+
+
+def test_a_tall_peak_inside_a_wide_component_does_not_overflow():
+    p = GaussianMixture(np.zeros((2, 64)), covs=np.array([1e-12, 1.0]))
+    x = np.zeros((1, 64))
+    assert p.log_prob(x)[0] == pytest.approx(np.log(0.5) - 32 * np.log(2 * np.pi * 1e-12), rel=1e-12)
+    assert p.posterior(x, 0)[0] == 1 and p.score(x) == pytest.approx(x, abs=1e-9)

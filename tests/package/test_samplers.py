@@ -269,6 +269,7 @@ def test_noise_for_tensors_comes_from_either_generator_in_their_precision():
         for rng in (np.random.default_rng(0), torch.Generator().manual_seed(0)):
             way = sample(field, OU(), x, [1.0, 0.7, 0.4], "ddpm", rng=rng, trajectory=True)
             assert way.shape == (3, 4, 1) and way.dtype == dtype and way[-1].std() > 0
+            assert sample(field, OU(), x, [1.0, 0.4], "ddpm", rng=rng).dtype == dtype
 
 
 def test_each_step_draws_its_own_noise():
