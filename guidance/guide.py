@@ -50,6 +50,7 @@ def combine(cond, uncond, w):
     def score(x, t):
         c, u = cond(x, t), uncond(x, t)  # (..., d) each
         strength = w(t) if callable(w) else w
+        _check_strength(strength)
         if np.ndim(strength) == 1:
             strength = np.reshape(strength, (-1, *[1] * (2 if c.ndim == 2 else c.ndim - 1)))
         if np.ndim(strength) > 0 and not isinstance(c, np.ndarray):
@@ -69,6 +70,8 @@ def classifier_guidance(p, label, w, process):
     (1 - p_t(label | x)) (s_in - s_out), with the scores of the laws inside and outside the class.
     Dhariwal & Nichol (2021), algorithm 1, whose scale s on the unconditional score is 1 + w.
     """
+    if callable(w) or np.ndim(w) > 0:
+        raise ValueError(f"w must be one number here, got {w!r}: cfg also takes sweeps and functions of t")
     inside = p.given(label)
     others = p.labels != label
     outside = None
@@ -115,24 +118,26 @@ def convert(value, *, from_, to):
     Clocks: "t" (ours: alpha = exp(-t)), "t-half" (alpha = exp(-t / 2)), "r" (= alpha), "sigma" (noise over signal),
     "log-snr" (log alpha^2 / sigma^2), "angle" (alpha = cos, sigma = sin).
 
-    Numbers or arrays; raises ValueError for an unknown name, a strength asked for as a clock, or a value out of range.
+    Numbers or arrays in, float64 out; raises ValueError for an unknown name, a strength asked for as a clock, NaN, or a value out of range.
     """
     for table in (STRENGTHS, CLOCKS):
         if from_ in table and to in table:
             break
     else:
         raise ValueError(f"convert cannot go from {from_!r} to {to!r}: strengths are {list(STRENGTHS)}, clocks are {list(CLOCKS)}")
+    value = np.asarray(value, dtype=float)[()]
+    if np.any(np.isnan(value)):
+        raise ValueError(f"value must be a number or an array of them, got {value!r}")
     if table is STRENGTHS:
         return value - STRENGTHS[from_] + STRENGTHS[to]
     with np.errstate(invalid="ignore", divide="ignore"):
         theta = CLOCKS[from_][1](value)
-        result = CLOCKS[to][0](theta)
-    if np.any(np.isnan(result)):
-        raise ValueError(f"{value!r} is out of range for the clock {from_!r}")
-    return result
+        if not np.all((0 <= theta) & (theta <= np.pi / 2)):
+            raise ValueError(f"{value!r} is out of range for the clock {from_!r}")
+        return CLOCKS[to][0](theta)
 
 
 def _check_strength(w):
     values = np.asarray(w)
-    if values.dtype.kind not in "iuf" or not np.all(np.isfinite(values)):
+    if values.dtype.kind not in "iuf" or values.size == 0 or not np.all(np.isfinite(values)):
         raise ValueError(f"w must be a finite number, an array of them, or a function of t, got {w!r}")

@@ -216,6 +216,7 @@ class GaussianMixture:
         x, shape = self._flat(x)
         inside, outside = self._split(label)
         if len(inside) == 0 or len(outside) == 0:
+            self.log_prob(x)  # refuses points that hold NaN, as everywhere
             return np.full(shape[:-1], -np.inf if len(inside) == 0 else 0.0, x.dtype)
         log_odds = _Components.of(self, inside).log_prob(x) - _Components.of(self, outside).log_prob(x)  # (n,)
         return -np.logaddexp(0, -log_odds).reshape(shape[:-1])
@@ -259,7 +260,7 @@ class GaussianMixture:
         return GaussianMixture(means.astype(self.dtype, copy=False) if self.dtype == np.float32 else means, weights, covs, labels)
 
     def _members(self, label):
-        members = self.labels == label
+        members = self.labels == label if np.ndim(label) == 0 else np.zeros(self.K, bool)
         if not np.any(members):
             raise ValueError(f"label {label!r} is unknown; the labels are {self.classes.tolist()}")
         return members
@@ -362,23 +363,43 @@ class _Components:
         return out
 
     def second_derivatives(self, x, trace):
-        """sum_k q_k (s_k s_k^T - P_k) - s s^T, or its trace, with q the posterior over components and s_k their scores."""
-        (n, d), dtype = x.shape, x.dtype
-        score, log_prob = self.score(x), self.log_prob(x)  # (n, d), (n,)
-        out = -(score**2).sum(1) if trace else -score[:, :, None] * score[:, None, :]  # (n,) or (n, d, d)
-        variances = np.broadcast_to(self.covs.variances, self.means.shape)  # (K, d)
+        """sum_k q_k ((s_k - s)(s_k - s)^T - P_k), or its trace, with q the posterior over components and s_k their scores.
+
+        In float64 and centred at the score s = sum_k q_k s_k, since far away s s^T is many times larger than the answer.
+        """
+        if not np.all(np.isfinite(x)):
+            raise ValueError("x holds NaN or infinity: check the step that made it")
+        (n, d), K = x.shape, len(self.means)
+        out = np.empty((n,) if trace else (n, d, d), x.dtype)
+        size = max(1, 200_000 // (K * d))
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            out[part] = self._second_derivatives(x[part].astype(float), trace)
+        return out
+
+    def _second_derivatives(self, x, trace):
+        d, variances = x.shape[1], np.broadcast_to(self.covs.variances, self.means.shape)  # (K, d)
+        logs, scores = np.empty((len(self.means), len(x))), np.empty((len(self.means), *x.shape))  # (K, C), (K, C, d)
         for k, (mean, v) in enumerate(zip(self.means, variances)):
-            Q = None if self.covs.rotation is None else self.covs.rotation if self.covs.rotation.ndim == 2 else self.covs.rotation[k]
-            y = (x - mean) if Q is None else (x - mean) @ Q  # (n, d)
-            log_q = self.log_weights[k] - (d * kernels.LOG_2PI + np.log(v).sum() + (y * y / v).sum(1)) / 2 - log_prob
-            q, s = np.exp(np.minimum(log_q, 0)), -y / v  # (n,), (n, d)
-            if trace:
-                out += q * ((s**2).sum(1) - (1 / v).sum())
-                continue
-            s = s if Q is None else s @ Q.T
+            Q = self._axes(k)
+            y = (x - mean) if Q is None else (x - mean) @ Q  # (C, d)
+            logs[k] = self.log_weights[k] - (np.log(v).sum() + (y * y / v).sum(1)) / 2
+            scores[k] = -y / v if Q is None else (-y / v) @ Q.T
+        q = np.exp(logs - logs.max(0))  # (K, C)
+        q /= q.sum(0)
+        scores -= np.einsum("kn,knd->nd", q, scores)
+        if trace:
+            return np.einsum("kn,knd,knd->n", q, scores, scores) - q.T @ (1 / variances).sum(1)
+        out = np.einsum("kn,kni,knj->nij", q, scores, scores)  # (C, d, d)
+        for k, v in enumerate(variances):
+            Q = self._axes(k)
             precision = np.diag(1 / v) if Q is None else (Q / v) @ Q.T  # (d, d)
-            out += q[:, None, None] * (s[:, :, None] * s[:, None, :] - precision)
-        return out.astype(dtype, copy=False)
+            out -= q[k, :, None, None] * precision
+        return out
+
+    def _axes(self, k):
+        rotation = self.covs.rotation
+        return rotation if rotation is None or rotation.ndim == 2 else rotation[k]
 
 
 def expit(z):
@@ -406,7 +427,7 @@ def _weights(z_in, z_out, shift, w):
 def _strengths(w, shape):
     """A checked w: (number, False), (one for each flattened point, False) or (the strengths of a sweep, True)."""
     w = np.asarray(w)
-    if w.dtype.kind not in "iuf" or not np.all(np.isfinite(w)):
+    if w.dtype.kind not in "iuf" or w.size == 0 or not np.all(np.isfinite(w)):
         raise ValueError(f"w must be a finite number, an array of them, or a function of t, got {w!r}")
     if w.ndim == 0:
         return float(w), False

@@ -186,7 +186,7 @@ def _linear(*terms):
         for c, array in rest:
             out = out + float(c) * array
         return out
-    if rest and out.flags.c_contiguous and all(a.dtype == out.dtype and a.flags.c_contiguous for _, a in rest):
+    if rest and out.size and out.flags.c_contiguous and all(a.dtype == out.dtype and a.flags.c_contiguous for _, a in rest):
         from scipy.linalg.blas import daxpy, saxpy
 
         axpy, flat = (daxpy if out.dtype == np.float64 else saxpy), out.reshape(-1)

@@ -179,3 +179,25 @@ def test_classifier_guidance_of_the_only_class_is_the_plain_score():
 def test_classifier_guidance_refuses_a_strength_that_is_not_a_finite_number(w):
     with pytest.raises((ValueError, TypeError), match="w must"):
         classifier_guidance(P, 1, w, OU())
+
+
+@pytest.mark.parametrize(
+    "value, clock", [(-1.0, "sigma"), (-1.0, "angle"), (3.0, "angle"), (-0.5, "r"), (np.nan, "t"), (np.nan, "log-snr")]
+)
+def test_values_that_no_noise_level_has_are_refused(value, clock):
+    with pytest.raises(ValueError):
+        convert(value, from_=clock, to="t" if clock != "t" else "r")
+
+
+def test_convert_takes_lists_and_refuses_nan():
+    assert convert([1.0, 2.0], from_="w", to="scale") == pytest.approx([2.0, 3.0])
+    with pytest.raises(ValueError, match="value"):
+        convert(np.nan, from_="w", to="scale")
+
+
+def test_strengths_that_a_field_cannot_use_are_refused():
+    with pytest.raises(ValueError, match="one number"):
+        classifier_guidance(P, 1, np.array([1.0, 2.0]), OU())
+    field = cfg(P, 1, 1.0, OU())
+    with pytest.raises(ValueError, match="w must"):
+        cfg.combine(field, field, lambda t: np.nan)(X, 0.3)

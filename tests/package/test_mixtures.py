@@ -444,3 +444,25 @@ def test_a_tall_peak_inside_a_wide_component_does_not_overflow():
     x = np.zeros((1, 64))
     assert p.log_prob(x)[0] == pytest.approx(np.log(0.5) - 32 * np.log(2 * np.pi * 1e-12), rel=1e-12)
     assert p.posterior(x, 0)[0] == 1 and p.score(x) == pytest.approx(x, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_second_derivatives_keep_their_digits_far_away(dtype, tolerance):
+    p = GaussianMixture(np.array([[1.0], [-1.0]]))
+    x = np.array([[0.0], [1.0], [50.0], [200.0], [1000.0]], dtype)
+    exact = -np.tanh(x[:, 0].astype(float)) ** 2  # (x - tanh x)' = tanh^2 x, with the sign of a score
+    assert np.abs(p.score_divergence(x) - exact).max() < tolerance
+    assert np.abs(p.hessian(x)[:, 0, 0] - exact).max() < tolerance
+
+
+def test_what_cannot_be_a_label_or_a_point_is_refused_everywhere():
+    p = GaussianMixture(np.array([[1.0], [-1.0]]))
+    for label in ([0, 1], np.array([0, 1])):
+        with pytest.raises(ValueError, match="label"):
+            p.posterior(np.zeros((2, 1)), label)
+    with pytest.raises(ValueError, match="NaN"):
+        GaussianMixture(np.zeros((1, 1))).posterior(np.array([[np.nan]]), 0)
+    with pytest.raises(ValueError, match="NaN"):
+        p.score_divergence(np.array([[np.nan]]))
+    with pytest.raises(ValueError, match="w must"):
+        p.guided_score(np.zeros((2, 1)), 0, np.empty(0))

@@ -296,3 +296,9 @@ def test_input_that_would_spoil_a_run_is_refused_before_it_starts(arguments, err
     good = dict(score=SCORE, process=OU(), x=START, times=OU().times(5))
     with pytest.raises(error, match=message):
         sample(**{**good, **arguments})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_points_give_no_points(method):
+    out = sample(SCORE, OU(), np.empty((0, 1)), OU().times(4), method, rng=np.random.default_rng(0))
+    assert out.shape == (0, 1)
