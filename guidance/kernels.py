@@ -161,7 +161,7 @@ def _log_table_by_differences(table, y, out):
 def exponentials(table, logs, bound):
     """Turns rows of a log table into exp(l - shift) in place; returns the shift, (C,) or 0."""
     low, high = bound
-    if -table.limit / 2 < low and high < table.limit / 2:
+    if -0.75 * table.limit < low and high < 0.75 * table.limit:
         np.exp(logs, out=logs)
         return 0.0
     shift = logs.max(0)  # (C,)
@@ -181,7 +181,7 @@ def write_score(table, work, out, rows=slice(None), normalised=False, keep=False
     y = work.phi[:d]  # (d, C)
     if d > SMALL:
         if not normalised:
-            weights /= weights.sum(0)
+            weights *= 1 / weights.sum(0)
         np.matmul(weights.T, second[:d].T, out=out)
         out -= np.multiply(y.T, np.matmul(weights.T, second[d:-1].T), out=None if keep else y.T)
         if table.rotation is not None:
@@ -241,8 +241,8 @@ def _stream_slab(x, means, log_weights, covariances, out):
     shift, total = np.empty(n, dtype), np.zeros(n, dtype)  # (n,), (n,)
     moved = np.zeros((d, n), dtype)  # (d, n)
     room = -math.log(np.finfo(dtype).tiny) / 2
-    block = max(1, 256 // d)
-    size = max(64, CHUNK_BYTES // (block * d * dtype.itemsize))
+    block = max(1, 512 // d)
+    size = max(64, 2 * CHUNK_BYTES // (block * d * dtype.itemsize))
     for first in range(0, len(means), block):
         rows = slice(first, first + block)
         linear, y, peaks = _pull_coefficients(means[rows] - centre, log_weights[rows], covariances.variances[rows], covariances.rotation[rows], dtype)

@@ -340,18 +340,28 @@ class _Components:
         strengths = np.stack([np.ones_like(w), w], 1) if sweep else None  # (W, 2)
         groups = np.zeros((2, len(self.means)), x.dtype)  # (2, K)
         groups[0, inside] = groups[1, outside] = 1
+        # One strength, few dimensions: only the ratio of the two weights in `_weights` is needed, since the score divides
+        # by the sum of what it averages.
+        light = not isinstance(w, np.ndarray) and w >= 0 and table.dimension <= kernels.SMALL
+        light_rows = np.stack([-w * groups[0], groups[0] + (1 + w) * groups[1]]).astype(x.dtype) if light else None
         for part, work in kernels.chunks(table, len(x)):
             bound = kernels.log_table(table, x[part], work)
             e_in, e_out = work.logs[inside], work.logs[outside]  # (K_in, C), (K_out, C)
             shift = kernels.exponentials(table, e_in, bound) - kernels.exponentials(table, e_out, bound)
+            if light and isinstance(shift, float):
+                weight, total = light_rows @ work.logs  # (C,), (C,): -w z_in and z_in + (1 + w) z_out
+                weight /= total
+                e_out *= weight
+                kernels.write_score(table, work, out[part])
+                continue
             z_in, z_out = groups @ work.logs  # (C,), (C,)
             if sweep:
                 share = _outside_share(z_in, z_out, shift)  # (C,)
                 both = np.empty((2, *x[part].shape), x.dtype)  # (2, C, d)
-                e_in /= z_in
+                kernels.write_score(table, work, both[0], inside, keep=True)
+                # In many dimensions the line above has divided e_in by z_in already.
+                e_in *= share / z_in if table.dimension <= kernels.SMALL else share
                 e_out *= -share / z_out
-                kernels.write_score(table, work, both[0], inside, normalised=True, keep=True)
-                e_in *= share
                 kernels.write_score(table, work, both[1], normalised=True)
                 columns = slice(part.start * x.shape[1], part.stop * x.shape[1])
                 np.matmul(strengths, both.reshape(2, -1), out=out.reshape(len(w), -1)[:, columns])

@@ -123,6 +123,7 @@ STEPS = {
 }
 STOCHASTIC = ("ddpm", "euler-maruyama")
 METHODS = (*STEPS, *RUNGE_KUTTA)
+BLOCK = 16_384  # numbers
 
 
 def tableau(method):
@@ -179,22 +180,25 @@ def _scales(process, t):
 
 
 def _linear(*terms):
-    """The sum of coefficient * array over (coefficient, array) pairs, in as few passes over memory as possible."""
-    (c, first), *rest = terms
-    out = float(c) * first
-    if not isinstance(out, np.ndarray):
-        for c, array in rest:
+    """The sum of coefficient * array over (coefficient, array) pairs, block by block so that each sum stays in the cache."""
+    arrays = [array for _, array in terms]
+    first = arrays[0]
+    same = isinstance(first, np.ndarray) and all(a.dtype == first.dtype and a.flags.c_contiguous for a in arrays)
+    if not same or first.size == 0:
+        out = float(terms[0][0]) * first
+        for c, array in terms[1:]:
             out = out + float(c) * array
         return out
-    if rest and out.size and out.flags.c_contiguous and all(a.dtype == out.dtype and a.flags.c_contiguous for _, a in rest):
-        from scipy.linalg.blas import daxpy, saxpy
+    from scipy.linalg.blas import daxpy, saxpy
 
-        axpy, flat = (daxpy if out.dtype == np.float64 else saxpy), out.reshape(-1)
-        for c, array in rest:
-            axpy(array.reshape(-1), flat, a=float(c))
-        return out
-    for c, array in rest:
-        out += float(c) * array
+    axpy = daxpy if first.dtype == np.float64 else saxpy
+    out = np.empty_like(first)
+    total, (c, flat), *rest = out.reshape(-1), *((float(c), array.reshape(-1)) for c, array in terms)
+    for start in range(0, total.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        np.multiply(flat[part], c, out=total[part])
+        for weight, array in rest:
+            axpy(array[part], total[part], a=weight)
     return out
 
 
