@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import wraps
+from itertools import count
 
 import numpy as np
 
@@ -29,7 +30,7 @@ FAR = 38.0  # the normal density underflows a little further out
 FARTHEST = 2000.0  # no panels beyond this, even for logarithms
 NODES = 16
 MOST = 5000  # panels
-MOST_CALLS = 20_000  # evaluations of a flow, where a usual run takes a few hundred
+MOST_CALLS = 20_000  # evaluations of a flow in several dimensions, where a usual run takes a few hundred
 LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -185,16 +186,16 @@ def _jumps(strength, low, high, samples=1000):
     return found
 
 
-def _solve(rate, state, start, stop, rtol):
+def _solve(rate, state, start, stop, rtol, most=None):
     from scipy.integrate import solve_ivp
 
     if start == stop:
         return state
-    calls = iter(range(MOST_CALLS))
+    calls = count()
 
     def counted(theta, state):
-        if next(calls, None) is None:
-            raise RuntimeError(f"the guided flow needs more than {MOST_CALLS} evaluations: w is too strong, or T too late, for this precision")
+        if next(calls) == most:
+            raise RuntimeError(f"the guided flow needs more than {most} evaluations: w is too strong, or T too late, for this precision")
         return rate(theta, state)
 
     solution = solve_ivp(counted, (start, stop), state, method="DOP853", t_eval=(stop,), rtol=rtol, atol=rtol)
@@ -543,7 +544,7 @@ def _push(p, label, w, start, T, process, t_min, initial, breaks, back):
     state = np.append(before * start.astype(float), np.zeros((n, 1)), axis=1).ravel()  # (n (d + 1),)
     for first, last, w_of in legs:
         rate = lambda theta, s: _velocity(p, inside, label, w_of(theta), theta, s.reshape(n, d + 1))
-        state = _solve(rate, state, first, last, TOLERANCE) if n else state
+        state = _solve(rate, state, first, last, TOLERANCE, MOST_CALLS) if n else state
     state = state.reshape(n, d + 1)
     return after * state[:, :d], state[:, d] + d * np.log(before * after)
 

@@ -395,3 +395,9 @@ def test_extrapolation_removes_the_second_and_the_fourth_power_of_the_mesh():
     values = [3.0 + 0.7 * h**2 - 0.4 * h**4 for h in (1.0, 0.5, 0.25)]
     assert exact._richardson(values) == pytest.approx(3.0, abs=1e-14)
     assert exact._richardson([3.0 + 0.7 * h**2 for h in (1.0, 0.5)]) == pytest.approx(3.0, abs=1e-14)
+
+
+def test_a_flow_that_would_not_end_is_refused(monkeypatch):
+    monkeypatch.setattr(exact, "MOST_CALLS", 50)
+    with pytest.raises(RuntimeError, match="more than 50 evaluations"):
+        exact.push(TRIANGLE, 0, 1.0, np.zeros((3, 2)))
