@@ -105,3 +105,32 @@ def test_claims_show_themselves(capsys):
     assert ledger.counterexample("also-shown", of="shown", **common | {"left": 3}) is None
     shown = capsys.readouterr().out
     assert "shown" in shown and "fails, as it should" in shown
+
+
+@pytest.mark.parametrize("left, right", [(math.inf, 1.0), (1.0, math.inf), (1.0, [2.0, math.inf])])
+def test_an_infinite_number_is_no_claim(left, right):
+    with pytest.raises(ValueError, match="finite"):
+        check(left, "<=", right)
+
+
+@pytest.mark.parametrize("tolerance", [math.inf, math.nan, -1.0])
+def test_a_tolerance_that_lets_everything_pass_is_refused(tolerance):
+    with pytest.raises(ValueError, match="tolerance"):
+        check(1.0, "==", 2.0, tolerance)
+
+
+def test_the_verdict_line_says_what_is_true_of_the_numbers():
+    assert "1 ≤ 2" in check(1.0, "<=", 2.0).numbers
+    assert "2 > 1" in check(2.0, "<=", 1.0, kind="counterexample").numbers
+    assert "1 < 2" in check(1.0, ">=", 2.0, kind="counterexample").numbers
+    assert "3 ≠ 1" in check(3.0, "==", 1.0, kind="counterexample").numbers
+    assert check(1.0 + 1e-15, "<=", 1.0, 1e-12).numbers == "1 ≤ 1"
+    text = repr(check([1.0, 1.0], "==", [1.0, 1.25], 0.5))
+    assert "difference 0.25" in text and "worst of 2" in text
+
+
+def test_a_claim_displays_itself_in_a_notebook(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    ledger.claim("a-claim", statement="A statement.", source="ours", instance="an instance", left=1, relation="==", right=1)
+    assert [record.name for record in shown] == ["a-claim"]

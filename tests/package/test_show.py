@@ -121,3 +121,19 @@ def test_image_grid_lays_images_out_in_rows():
         show.image_grid(ax, images)
     with pytest.raises(ValueError, match="n_columns"):
         show.image_grid(ax, images, n_columns=0, shape=(2, 3))
+
+
+def test_the_first_picture_is_the_one_that_the_control_names():
+    import base64
+
+    chosen = slider(start=2.5)
+    first = re.search(r'<img src="data:image/png;base64,([^"]+)"', chosen.to_html()).group(1)
+    assert base64.b64decode(first) == chosen.frames[2] != chosen.frames[0]
+
+
+def test_ink_is_dark_and_paper_is_light():
+    figure, ax = plt.subplots()
+    show.image_grid(ax, np.array([[-1.0] * 32 + [1.0] * 32]), n_columns=1)
+    image = ax.images[0]
+    paper, ink = image.cmap(image.norm(-1.0))[0], image.cmap(image.norm(1.0))[0]
+    assert paper > 0.95 and ink < 0.05
