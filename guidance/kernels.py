@@ -89,21 +89,22 @@ class Workspace:
 
     phi: np.ndarray  # (F, C), in memory (C, F) above SMALL dimensions; the last feature is 1
     logs: np.ndarray  # (K, C)
+    flat: np.ndarray  # (K C,), the memory of logs, whatever c is
 
     def first(self, c):
         """The same buffers cut to c points."""
-        return self if c == self.phi.shape[1] else Workspace(self.phi[:, :c], self.logs[:, :c])
+        return self if c == self.phi.shape[1] else Workspace(self.phi[:, :c], self.logs[:, :c], self.flat)
 
 
 def chunks(table, n):
     """(slice, workspace) for successive chunks of n points, sized so that what a chunk needs takes about CHUNK_BYTES."""
     (K, F), R, d = table.first.shape, len(table.second), table.dimension
     rows = K + F + (R if d <= SMALL else R - d)
-    budget = 2 * CHUNK_BYTES if table.precisions.ndim == 3 else CHUNK_BYTES
-    size = max(1, min(n, max(32, budget // (rows * table.first.dtype.itemsize))))
+    size = max(1, min(n, max(32, CHUNK_BYTES // (rows * table.first.dtype.itemsize))))
     phi = np.empty((F, size), table.first.dtype) if d <= SMALL else np.empty((size, F), table.first.dtype).T
     phi[-1] = 1
-    work = Workspace(phi, np.empty((K, size), table.first.dtype))
+    flat = np.empty(K * size, table.first.dtype)
+    work = Workspace(phi, flat.reshape(K, size), flat)
     for start in range(0, n, size):
         part = slice(start, min(start + size, n))
         yield part, work.first(part.stop - start)
@@ -175,7 +176,7 @@ def exponentials(table, logs, bound):
 def write_score(table, work, out, rows=slice(None), normalised=False, keep=False):
     """Writes sum_k e_k precision_k (mean_k - x) over some components into out (C, d), with e_k in work.logs[rows].
 
-    Divided by sum_k e_k unless the e_k are `normalised`. Overwrites the features unless told to `keep` them.
+    Divided by sum_k e_k unless the e_k are `normalised`. Overwrites features and e_k unless told to `keep` them.
     """
     d, second, weights = table.dimension, table.second[:, rows], work.logs[rows]
     y = work.phi[:d]  # (d, C)
@@ -183,7 +184,13 @@ def write_score(table, work, out, rows=slice(None), normalised=False, keep=False
         if not normalised:
             weights *= 1 / weights.sum(0)
         np.matmul(weights.T, second[:d].T, out=out)
-        out -= np.multiply(y.T, np.matmul(weights.T, second[d:-1].T), out=None if keep else y.T)
+        pulls = weights.T @ second[d:-1].T  # (C, 1) or (C, d)
+        if pulls.shape[1] == d:
+            out -= np.multiply(y.T, pulls, out=pulls)
+        else:
+            # The exponentials are not needed any more: their memory takes the product, unless it is too small or kept.
+            spare = work.flat[: out.size].reshape(out.shape) if work.flat.size >= out.size and not keep else None
+            out -= np.einsum("ij,i->ij", y.T, pulls[:, 0], out=spare)
         if table.rotation is not None:
             out[...] = out @ table.rotation.T
         return
