@@ -49,7 +49,7 @@ class Tables:
 
 
 def tables(means, log_weights, covariances, dtype):
-    """Coefficients for `log_table` and `sums`; all arguments float64, cast to `dtype` at the end.
+    """Coefficients for `log_table` and `write_score`; all arguments float64, cast to `dtype` at the end.
 
     Not for per-component full covariances in more than SMALL dimensions: `streamed` does those.
     """
@@ -162,7 +162,8 @@ def _log_table_by_differences(table, y, out):
 def exponentials(table, logs, bound):
     """Turns rows of a log table into exp(l - shift) in place; returns the shift, (C,) or 0."""
     low, high = bound
-    if -0.75 * table.limit < low and high < 0.75 * table.limit:
+    # Not only each exponential, also the ratio of any two must stay within range: guidance divides one group by another.
+    if max(-low, high, high - low) < 0.75 * table.limit:
         np.exp(logs, out=logs)
         return 0.0
     shift = logs.max(0)  # (C,)

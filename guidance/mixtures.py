@@ -228,8 +228,8 @@ class GaussianMixture:
     def guided_score(self, x, label, w):
         """(1 + w) grad log p(x | label) - w grad log p(x), from one table of exponentials.
 
-        Written as s_in + w (1 - p(label | x)) (s_in - s_out) with the scores of the components inside and outside the
-        class, so that nothing cancels where the posterior is nearly one.
+        Equal to s_in + w (1 - p(label | x)) (s_in - s_out), with the scores of the components inside and outside the
+        class, and computed as one weighted mean over components in which the posterior is never subtracted from one.
 
         w : a number; or (W,), a sweep: x (n, d) gives (W, n, d), x (W, n, d) uses w[i] for x[i]; or an array that
         broadcasts to (..., 1), a strength for each point. Raises ValueError otherwise.

@@ -145,10 +145,10 @@ def _runge_kutta(method, in_angle):
         stages, slopes, scores = len(b), np.zeros((len(b), len(b) + 1)), []
         for i in range(stages):
             # The last nodes are the end itself: no rounding may carry them past it.
-            time, scale, p, q = _slope(process, end if c[i] == 1 else start + c[i] * h, in_angle)
+            t_stage, scale, p, q = _slope(process, end if c[i] == 1 else start + c[i] * h, in_angle)
             y = h * A[i] @ slopes  # (stages + 1,), coefficients of x / first_scale and of the scores
             y[0] += 1
-            scores.append(score(_combine(scale * y, first_scale, x, scores), time))
+            scores.append(score(_combine(scale * y, first_scale, x, scores), t_stage))
             slopes[i] = p * y
             slopes[i, i + 1] += q
         y = h * b @ slopes
@@ -169,10 +169,10 @@ def _slope(process, at, in_angle):
     if not in_angle:
         return float(at), 1.0, process.drift(at), -process.diffusion(at) ** 2 / 2
     # In y = x / sqrt(alpha^2 + sigma^2), any process is a rotation: dy/dtheta = -tan(theta) (y + scale score).
-    time = float(process.time(at))
-    alpha, sigma = _scales(process, time)
+    t = float(process.time(at))
+    alpha, sigma = _scales(process, t)
     scale = float(np.hypot(alpha, sigma))
-    return time, scale, -sigma / alpha, -sigma / alpha * scale
+    return t, scale, -sigma / alpha, -sigma / alpha * scale
 
 
 def _scales(process, t):

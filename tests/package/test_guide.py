@@ -201,3 +201,15 @@ def test_strengths_that_a_field_cannot_use_are_refused():
     field = cfg(P, 1, 1.0, OU())
     with pytest.raises(ValueError, match="w must"):
         cfg.combine(field, field, lambda t: np.nan)(X, 0.3)
+
+
+@pytest.mark.parametrize("w", [0.5, 3.0, 30.0])
+def test_single_precision_is_right_deep_inside_another_narrow_class(w):
+    # Peaks of e^35 and a class that is e^-94 less likely here: the ratio of the two is below single precision's range.
+    d = 6
+    means = np.zeros((2, d))
+    means[1, 0] = 0.0137
+    p = GaussianMixture(means, covs=1e-6, labels=[0, 1])
+    x = np.random.default_rng(0).normal(0.0, 2e-5, (200, d)).astype(np.float32)
+    expected = p.guided_score(x.astype(float), 1, w)
+    assert np.abs(p.guided_score(x, 1, w) - expected).max() < 1e-3 * np.abs(expected).max()
