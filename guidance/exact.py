@@ -21,6 +21,7 @@ from itertools import count
 import numpy as np
 
 from .process import OU
+from .uniform import UniformMixture, _Boxes
 
 TOLERANCE = 1e-12  # of the ODE solver, per step
 GOAL = 1e-9  # of a quadrature, relative to the integral of the integrand's size
@@ -32,18 +33,184 @@ NODES = 16
 MOST = 5000  # panels
 MOST_CALLS = 20_000  # evaluations of a flow in several dimensions, where a usual run takes a few hundred
 LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
+EDGE = 1e-9  # of the smallest interval: the noise at which the flow to a uniform law is continued by its limit
+LAYER = 37.0  # further from the end of an interval, in units of the noise, nothing is felt of it
+BLUR = 1e-14  # rounding of x relative to the ends of the intervals, with what a step adds
+TURN = np.pi / 4  # below this angle that flow is integrated in log tan(theta)
 
 
 # --- the guided field on a line -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Line:
-    """The components of a 1-D mixture, those of the guided class first."""
+class _Gaussians:
+    """The components of a Gaussian mixture on a line."""
 
     means: np.ndarray  # (K, 1)
     variances: np.ndarray  # (K, 1)
     log_weights: np.ndarray  # (K, 1)
+
+    @classmethod
+    def of(cls, p, rows):
+        columns = [np.asarray(a, float).reshape(-1, 1)[rows] for a in (p.means, p.covs.variances, p.weights)]
+        return cls(columns[0], columns[1], np.log(columns[2]))
+
+    def at(self, theta, y):
+        """Of every component at y (n,): log-density and score, velocity E[-sin x_0 + cos eps | y] and its derivative, (K, n) or (K, 1)."""
+        alpha, sigma = np.cos(theta), np.sin(theta)
+        spread = alpha**2 * self.variances + sigma**2  # (K, 1)
+        offset = y - alpha * self.means  # (K, n)
+        slopes = offset / -spread  # (K, n)
+        turn = alpha * sigma * (1 - self.variances)  # (K, 1)
+        logs = self.log_weights - 0.5 * np.log(spread) + 0.5 * offset * slopes
+        return logs, slopes, -sigma * self.means - turn * slopes, turn / spread
+
+    def landmarks(self, spans):
+        """mean + span * standard deviation of every component, for spans (s,): sorted, (K s,)."""
+        return np.sort((self.means + np.sqrt(self.variances) * np.asarray(spans)).ravel())
+
+    def features(self):
+        """Points around every component where means over outputs may vary fast, sorted."""
+        return self.landmarks((-9.0, -4.0, -1.5, 0.0, 1.5, 4.0, 9.0))
+
+    def clocks(self, start, stop):
+        """Variables to integrate in, one after another: (start, stop, angle of the variable, its derivative, rounding of the log-slope)."""
+        return [(start, stop, lambda theta: theta, lambda theta: 1.0, TOLERANCE)]
+
+
+@dataclass(frozen=True)
+class _Intervals:
+    """The components of a uniform mixture on a line.
+
+    Without noise the flow bends within sigma of every end of an interval, at all noise levels: it is integrated in the
+    logarithm of tan(theta), down to EDGE times the smallest width, where what is left of the motion is of that size.
+    """
+
+    lows: np.ndarray  # (K, 1)
+    highs: np.ndarray  # (K, 1)
+    log_weights: np.ndarray  # (K, 1)
+    noise: float
+
+    @classmethod
+    def of(cls, p, rows):
+        return cls(p.lows[rows], p.highs[rows], np.log(p.weights[rows])[:, None], p.noise)
+
+    @property
+    def means(self):
+        """What a mesh must resolve: the ends of the intervals, (2 K, 1)."""
+        return np.concatenate([self.lows, self.highs])
+
+    @property
+    def variances(self):
+        return np.full_like(self.means, self.noise**2)
+
+    def reach(self, members):
+        """Both ends of the class, floats."""
+        return self.lows[:members].min(), self.highs[:members].max()
+
+    @property
+    def last(self):
+        """tan(theta) where the integration ends."""
+        return EDGE * (self.highs - self.lows).min()
+
+    def at(self, theta, y):
+        """As `_Gaussians.at`."""
+        alpha, sigma = np.cos(theta), np.sin(theta)
+        spread = float(alpha**2 * self.noise**2 + sigma**2)
+        boxes = _Boxes(alpha * self.lows[..., None], alpha * self.highs[..., None], self.log_weights, spread**0.5)
+        log, pull, (variance, place) = (a if isinstance(a, tuple) else a[:, 0] for a in boxes.sides(y[None], order=2))
+        mean = 0.5 * (self.lows + self.highs) + 0.5 * (self.highs - self.lows) * place[:, 0]  # (K, n)
+        gain = variance[:, 0] / alpha  # (K, n): d mean / dy
+        turn = alpha * sigma * (1 - self.noise**2) / spread
+        return self.log_weights + log, pull / spread**0.5, (y - alpha * mean) * turn - sigma * mean, turn - (alpha * turn + sigma) * gain
+
+    def landmarks(self, spans):
+        """Centre and ends (spans of one and more) of every interval, and span * noise outwards: sorted, (K s,)."""
+        spans = np.asarray(spans)
+        points = 0.5 * (self.lows + self.highs) + 0.5 * (self.highs - self.lows) * np.clip(spans, -1, 1)  # (K, s)
+        return np.sort((points + self.noise * spans).ravel())
+
+    def features(self):
+        """Points in and around every interval where means over outputs may vary fast, sorted."""
+        return self.landmarks((-9.0, -4.0, -1.5, -1.0, 0.0, 1.0, 1.5, 4.0, 9.0) if self.noise > 0 else (-1.0, 0.0, 1.0))
+
+    def clocks(self, start, stop):
+        """As `_Gaussians.clocks`."""
+        high, low = max(start, stop), min(start, stop)
+        turn = 0.0 if self.noise > 0 else TURN
+        parts = [(max(high, turn), max(low, turn), lambda theta: theta, lambda theta: 1.0, TOLERANCE)]
+        if low < turn:
+            ends = [np.log(max(np.tan(theta), self.last)) for theta in (min(high, turn), low)]
+            cuts = np.linspace(*ends, 1 + int(np.ceil((ends[0] - ends[1]) / 2)))
+            for begin, end in zip(cuts[:-1], cuts[1:]):
+                # Near an end, the slope follows (x - end) / sigma, where x is rounded: do not ask for more digits than there are.
+                rounding = BLUR * np.abs(self.means).max() / np.exp(end)
+                parts.append((begin, end, lambda s: np.arctan(np.exp(s)), lambda s: 0.5 / np.cosh(s), max(TOLERANCE, rounding)))
+        return parts if start > stop else [(b, a, *rest) for a, b, *rest in reversed(parts)]
+
+    def settled(self, x, members):
+        """Where points x (n,) at the end of the integration go in the noiseless limit, and the log of the derivative, (n,) each.
+
+        Unguided, the flow keeps the probability of the class to the left. Next to an end e of an interval, where its
+        density steps from left to right, that is tau (right psi(z) - left psi(-z)), z = (x - e) / tau, psi' = Phi.
+        """
+        e, left, right = self._steps(x, members)
+        level, log_rate = _level((x - e) / self.last, left, right)
+        side = _side(level, left, right)
+        return e + self.last * level / side, log_rate - np.log(side)
+
+    def unsettled(self, x, members):
+        """The inverse of `settled`, (n,) each; the log of the derivative is -inf outside the class.
+
+        From the ends of the class on, which no start reaches, any point does: the centre of an interval.
+        """
+        low, high = self.reach(members)
+        gone = (x <= low) | (x >= high)
+        x = np.where(gone, 0.5 * (self.lows[0] + self.highs[0]), x)
+        e, left, right = self._steps(x, members)
+        z = (x - e) / self.last  # (n,)
+        outside = np.where(z < 0, left, right) * np.abs(z) == 0
+        side, target = _side(z, left, right), np.where(outside, 0.0, z)
+        low, high = np.full(x.shape, -LAYER), np.full(x.shape, LAYER)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            below = _level(middle, left, right)[0] < side * target
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        far = np.abs(target) > LAYER
+        log_rate = np.where(far, 0.0, np.log(side) - _level(low, left, right)[1])
+        return np.where(far, x, e + self.last * low), np.where(gone | (outside & (z != 0)), -np.inf, log_rate)
+
+    def _steps(self, x, members):
+        # The nearest end of an interval of the class, and the densities on its two sides, (n,) each.
+        lows, highs, weights = self.lows[:members], self.highs[:members], np.exp(self.log_weights[:members])
+        ends = np.unique(np.concatenate([lows, highs]))  # (E,)
+        middles = np.concatenate([[-np.inf], 0.5 * (ends[1:] + ends[:-1]), [np.inf]])
+        density = (weights / (highs - lows) * ((lows < middles) & (middles < highs))).sum(0)  # (E + 1,)
+        nearest = np.searchsorted(middles[1:-1], x)  # (n,)
+        return ends[nearest], density[nearest], density[nearest + 1]
+
+
+def _level(z, left, right):
+    # right psi(z) - left psi(-z), with psi' = Phi, and the log of its derivative, (n,) each.
+    from scipy.special import log_ndtr, ndtr
+
+    psi = lambda z: np.where(z > LAYER, z, z * ndtr(z) + np.exp(-0.5 * z * z - LOG_SQRT_2PI))
+    inner = np.clip(z, -LAYER, LAYER)
+    with np.errstate(divide="ignore"):
+        log_rate = np.logaddexp(np.log(right) + log_ndtr(inner), np.log(left) + log_ndtr(-inner))
+    return right * psi(z) - left * psi(-z), log_rate
+
+
+def _side(level, left, right):
+    # The density on the side of an end where a level lies.
+    return np.where((left == 0) | ((level > 0) & (right > 0)), right, left)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The components of a 1-D mixture, those of the guided class first."""
+
+    parts: _Gaussians | _Intervals
     members: int
 
     @classmethod
@@ -53,46 +220,32 @@ class _Line:
             raise ValueError(f"p must be one-dimensional here, got d = {p.d}: use exact.push, log_density, entropy or expect")
         order = np.argsort(p.labels != label, kind="stable")
         order = order[p.weights[order] > 0]
-        columns = [np.asarray(a, float).reshape(-1, 1)[order] for a in (p.means, p.covs.variances, p.weights)]
-        return cls(columns[0], columns[1], np.log(columns[2]), int((inside.weights > 0).sum()))
-
-    def _logs(self, theta, y):
-        alpha, sigma = np.cos(theta), np.sin(theta)
-        spread = alpha**2 * self.variances + sigma**2  # (K, 1)
-        offset = y - alpha * self.means  # (K, n)
-        slopes = offset / -spread  # (K, n)
-        return self.log_weights - 0.5 * np.log(spread) + 0.5 * offset * slopes, slopes, spread
+        parts = (_Intervals if isinstance(p, UniformMixture) else _Gaussians).of(p, order)
+        return cls(parts, int((inside.weights > 0).sum()))
 
     def velocity(self, theta, y, w):
         """The guided dy/dtheta and its derivative in y, (n,) each, at one angle for y (n,)."""
-        logs, slopes, spread = self._logs(theta, y)
-        turn = np.cos(theta) * np.sin(theta) * (1 - self.variances)  # (K, 1)
-        values = -np.sin(theta) * self.means - turn * slopes  # (K, n)
-        gains = (turn / spread)[:, 0]  # (K,)
-        v, dv = _moved(logs[: self.members], slopes[: self.members], values[: self.members], gains[: self.members])
-        if w == 0 or self.members == len(self.means):
+        logs, slopes, values, gains = self.parts.at(theta, y)
+        v, dv = _moved(*(a[: self.members] for a in (logs, slopes, values, gains)))
+        if w == 0 or self.members == len(logs):
             return v, dv
         v_all, dv_all = _moved(logs, slopes, values, gains)
         return v + w * (v - v_all), dv + w * (dv - dv_all)
 
     def potential(self, theta, y, w):
         """(1 + w) log p(y | label) - w log p(y) at noise level theta, up to a constant, (n,)."""
-        logs = self._logs(theta, y)[0]
+        logs = self.parts.at(theta, y)[0]
         inside = _log_sum(logs[: self.members])
-        if w == 0 or self.members == len(self.means):
+        if w == 0 or self.members == len(logs):
             return inside
         return inside + w * (inside - _log_sum(logs))
 
     def reweighted(self, theta, y, w):
         """log p(y) + w log p(label | y) up to a constant, log p(label | y), and its derivative, (n,) each."""
-        logs, slopes, _ = self._logs(theta, y)
+        logs, slopes, *_ = self.parts.at(theta, y)
         every, inside = _log_sum(logs), _log_sum(logs[: self.members])
         gap = _average(logs[: self.members], slopes[: self.members]) - _average(logs, slopes)
         return every + w * (inside - every), inside - every, gap
-
-    def landmarks(self, spans):
-        """mean + span * standard deviation of every component, for spans (s,): sorted, (K s,)."""
-        return np.sort((self.means + np.sqrt(self.variances) * np.asarray(spans)).ravel())
 
 
 def _posterior(logs):
@@ -108,7 +261,7 @@ def _moved(logs, slopes, values, gains):
     # E[v_k | y] and its derivative E[v_k' | y] + Cov(v_k, s_k | y), over components k with scores s_k.
     q = _posterior(logs)
     v, s = np.einsum("kn,kn->n", q, values), np.einsum("kn,kn->n", q, slopes)
-    return v, gains @ q + np.einsum("kn,kn,kn->n", q, values - v, slopes - s)
+    return v, (gains * q).sum(0) + np.einsum("kn,kn,kn->n", q, values - v, slopes - s)
 
 
 def _log_sum(logs):
@@ -186,7 +339,7 @@ def _jumps(strength, low, high, samples=1000):
     return found
 
 
-def _solve(rate, state, start, stop, rtol, most=None):
+def _solve(rate, state, start, stop, rtol, most=None, atol=None):
     from scipy.integrate import solve_ivp
 
     if start == stop:
@@ -198,7 +351,7 @@ def _solve(rate, state, start, stop, rtol, most=None):
             raise RuntimeError(f"the guided flow needs more than {most} evaluations: w is too strong, or T too late, for this precision")
         return rate(theta, state)
 
-    solution = solve_ivp(counted, (start, stop), state, method="DOP853", t_eval=(stop,), rtol=rtol, atol=rtol)
+    solution = solve_ivp(counted, (start, stop), state, method="DOP853", t_eval=(stop,), rtol=rtol, atol=rtol if atol is None else atol)
     if not solution.success or not np.all(np.isfinite(solution.y)):
         raise RuntimeError(f"the guided flow could not be solved from angle {start:.6g} to {stop:.6g}: {solution.message}")
     return solution.y[:, -1]
@@ -244,7 +397,8 @@ class FlowMap:
 
     Parameters
     ----------
-    p : `GaussianMixture` with d = 1.
+    p : `GaussianMixture` or `UniformMixture` with d = 1. Outputs of a law of boxes lie in the class; inverse is -inf or inf, and the
+        density zero, from its ends on.
     label : the class to guide to.
     w : strength >= -1 of cond + w (cond - uncond), or a function of t. Jumps of w(t) are found and stepped on exactly
         unless it jumps twice within a thousandth of the range of angles; name such times in `breaks`.
@@ -254,7 +408,9 @@ class FlowMap:
         or "class", x_T distributed as the noised class law, exactly.
     breaks : times at which w(t) jumps.
 
-    Numbers are right to 1e-8, relative to the size of what is averaged and of the data, or RuntimeError is raised.
+    Numbers are right to 1e-8, relative to the size of what is averaged and of the data, or RuntimeError is raised. (Laws of boxes: the
+    entropy to 1e-6; a density next to an end of a box to the digits that x has there; and where guidance collapses the map to a point, x
+    rounds over many starts, so use `map` and `quantile`, not `inverse` and `cdf`.)
     All methods take and return one-dimensional float64 arrays (n,), and a function f handed to `expect` gets (n,) too: write
     flow.expect(lambda x: p.posterior(x[:, None], label)).
 
@@ -264,7 +420,9 @@ class FlowMap:
     def __init__(self, p, label, w, T=None, process=OU(), t_min=0.0, *, initial="normal", breaks=()):
         self._line = _Line.of(p, label)
         self._run = _Run.of(w, T, process, t_min, initial, breaks)
-        self._unit = float(np.abs(self._line.landmarks((-1.0, 1.0))).max()) * self._run.end_scale
+        parts = self._line.parts
+        self._settles = isinstance(parts, _Intervals) and parts.noise == 0 and self._run.legs[-1][1] == 0
+        self._unit = float(np.abs(parts.landmarks((-1.0, 1.0))).max()) * self._run.end_scale
         self._panels = self._landmarks = self._surveyed = None
 
     @_elementwise("xi")
@@ -310,7 +468,17 @@ class FlowMap:
 
     def entropy(self):
         """The differential entropy -E[log density(X)] = log(2 pi e) / 2 + E[log F'(xi)], a float."""
-        return LOG_SQRT_2PI + 0.5 + self._integral(self._volume, floor=1.0)
+        value = LOG_SQRT_2PI + 0.5 + self._integral(self._volume, floor=1.0)
+        if self._settles:
+            ends = self._line.parts.means[:, 0]
+            size = np.abs(ends).max()
+            gap = lambda x: np.maximum(np.abs(x[..., None] - ends).min(-1), self._line.parts.last)
+            blur = self._integral(lambda panels: BLUR * size / gap(panels.x) * _normal(panels.xi), floor=1.0)
+            if blur > 100 * LIMIT:
+                raise RuntimeError(
+                    f"outputs crowd at an end of an interval as close as x is rounded: the entropy {value:.6g} is only known to {blur:.1e}"
+                )
+        return value
 
     def expect(self, f, log=False):
         """E[f(X)], a float, for f: (n,) -> (n,). Jumps and narrow features of f are resolved.
@@ -345,20 +513,36 @@ class FlowMap:
         if back:
             legs = tuple((stop, start_, w) for start_, stop, w in reversed(legs))
             before, after = 1 / after, 1 / before
-        ends = []
+        ends, line, bent = [], self._line, 0.0
+        start, given = before * start, before * start
+        if back and self._settles:
+            start, bent = line.parts.unsettled(start, line.members)
         for part in np.array_split(start, max(1, -(-len(start) // 4096))):
-            n, state = len(part), np.concatenate([before * part, np.zeros(len(part))])  # (2 n,)
-            for first, last, w in legs:
-                rate = lambda theta, s: np.concatenate(self._line.velocity(theta, s[:n], w(theta)))
-                state = _solve(rate, state, first, last, TOLERANCE) if n else state
+            n, state = len(part), np.concatenate([part, np.zeros(len(part))])  # (2 n,)
+            for first, last, w in legs if n else ():
+                for begin, end, angle, speed, rounding in line.parts.clocks(first, last):
+                    rate = lambda s, state: speed(s) * np.concatenate(line.velocity(angle(s), state[:n], w(angle(s))))
+                    state = _solve(rate, state, begin, end, TOLERANCE, 10 * MOST_CALLS, np.repeat([TOLERANCE, rounding], n))
             ends.append(state.reshape(2, n))
         x, log_slope = np.concatenate(ends, axis=1)  # (n,) each
-        return after * x, log_slope + np.log(before * after)
+        if not back and self._settles:
+            x, bent = line.parts.settled(x, line.members)
+        if back and self._settles:
+            low, high = line.parts.reach(line.members)
+            x = np.where(given <= low, -np.inf, np.where(given >= high, np.inf, x))
+        return after * x, log_slope + bent + np.log(before * after)
 
     def _marks(self):
         """Starts that end at and around the components: features narrower than the gap between nodes are looked for there."""
         if self._landmarks is None:
-            self._landmarks = self.inverse(self._line.landmarks((-9.0, -4.0, -1.5, 0.0, 1.5, 4.0, 9.0)) * self._run.end_scale)
+            points = self._line.parts.features() * self._run.end_scale
+            if self._settles:
+                # A map onto intervals may be flat where guidance crowds it: read its inverse off the map.
+                grid = np.linspace(-FAR, FAR, 381)
+                marks = np.interp(points, self.map(grid), grid)
+                self._landmarks = marks[np.abs(marks) < FAR]
+            else:
+                self._landmarks = self.inverse(points)
         return self._landmarks
 
     def _survey(self):
@@ -368,7 +552,7 @@ class FlowMap:
         """
         if self._surveyed is None:
             marks = self._marks()
-            span = np.clip(np.abs(marks).max(), FAR, FARTHEST)
+            span = np.clip(np.abs(marks).max(initial=FAR), FAR, FARTHEST)
             grid = np.concatenate([np.linspace(0.0, CORE, 13), np.geomspace(CORE, span, 12 + int(8 * np.log(span / CORE)))[1:]])
             xi = np.unique(np.concatenate([-grid, grid, marks[np.abs(marks) < span]]))  # (n,)
             self._surveyed = xi, self.map(xi)
@@ -493,7 +677,7 @@ def push(p, label, w, xi, T=None, process=OU(), t_min=0.0, *, initial="normal", 
 
     Parameters
     ----------
-    p : `GaussianMixture`, any d.  label, w, T, process, t_min, breaks : as in `FlowMap`.
+    p : `GaussianMixture`, any d, or `UniformMixture` with t_min > 0.  label, w, T, process, t_min, breaks : as in `FlowMap`.
     xi : (n, d) float. The run starts at x_T = xi max(1, sigma(T)).
     initial : "normal"; "class" needs d = 1 (`FlowMap`).
 
@@ -538,6 +722,7 @@ def _push(p, label, w, start, T, process, t_min, initial, breaks, back):
         raise ValueError(f"{name} must be a finite float array (n, {p.d}), got dtype {start.dtype} and shape {start.shape}")
     if initial == "class" and p.d > 1:
         raise ValueError('initial="class" needs d = 1: with several dimensions start from "normal"')
+    _refuse_noiseless(p, t_min)
     run, inside, (n, d) = _Run.of(w, T, process, t_min, initial, breaks), p.given(label), start.shape
     before, after = (1 / run.end_scale, 1 / run.start_scale) if back else (run.start_scale, run.end_scale)
     legs = [(stop, first, w_of) for first, stop, w_of in reversed(run.legs)] if back else run.legs
@@ -547,6 +732,11 @@ def _push(p, label, w, start, T, process, t_min, initial, breaks, back):
         state = _solve(rate, state, first, last, TOLERANCE, MOST_CALLS) if n else state
     state = state.reshape(n, d + 1)
     return after * state[:, :d], state[:, d] + d * np.log(before * after)
+
+
+def _refuse_noiseless(p, t_min):
+    if isinstance(p, UniformMixture) and p.noise == 0 and t_min == 0:
+        raise ValueError("a UniformMixture has no score at t = 0: take t_min > 0, FlowMap on a line, or guidance.sample for draws")
 
 
 def _velocity(p, inside, label, w, theta, state):
@@ -589,8 +779,8 @@ class FokkerPlanck:
     narrow components do not make them stiff), TR-BDF2 in time with steps that shrink towards the data, and Richardson extrapolation
     over three refinements of both.
 
-    Parameters, and arrays taken and returned, as in `FlowMap`. `cells` is the size of the coarsest of the three meshes
-    (default: from the narrowest component) and `steps` its number of time steps.
+    Parameters, and arrays taken and returned, as in `FlowMap`; a `UniformMixture` needs t_min > 0 and initial="normal". `cells` is
+    the size of the coarsest of the three meshes (default: from the narrowest component) and `steps` its number of time steps.
 
     error : after the first use, the change that the last refinement made in the mean, the standard deviation and the
         entropy, relative to the standard deviation: an upper estimate, usually ten times too large.
@@ -599,6 +789,9 @@ class FokkerPlanck:
     """
 
     def __init__(self, p, label, w, T=None, process=OU(), t_min=0.0, *, initial="normal", breaks=(), cells=None, steps=300):
+        _refuse_noiseless(p, t_min)
+        if isinstance(p, UniformMixture) and initial != "normal":
+            raise ValueError('a UniformMixture needs initial="normal" here')
         self._line = _Line.of(p, label)
         self._run = _Run.of(w, T, process, t_min, initial, breaks)
         self._flow = FlowMap(p, label, w, T, process, t_min, initial=initial, breaks=breaks)
@@ -700,13 +893,13 @@ class FokkerPlanck:
     def _mesh(self):
         """Edges in y of three nested meshes: cells follow the width of the nearest narrow feature."""
         line, end = self._line, min(leg[1] for leg in self._run.legs)
-        marks = np.concatenate([self._flow.map(np.array([-8.0, 8.0])) / self._run.end_scale, line.landmarks((-9.0, 9.0))[[0, -1]]])
+        marks = np.concatenate([self._flow.map(np.array([-8.0, 8.0])) / self._run.end_scale, line.parts.landmarks((-9.0, 9.0))[[0, -1]]])
         low, high = min(marks.min(), -CORE) - 1.0, max(marks.max(), CORE) + 1.0
         y = np.linspace(low, high, 20_001)
         strength = self._run.legs[-1][2](end)
         curvature = np.abs(np.gradient(np.gradient(line.potential(end, y, strength), y), y))
-        narrowest = np.sqrt(np.cos(end) ** 2 * line.variances + np.sin(end) ** 2)  # (K, 1)
-        near = np.abs(y - np.cos(end) * line.means) < 8 * narrowest  # (K, n)
+        narrowest = np.sqrt(np.cos(end) ** 2 * line.parts.variances + np.sin(end) ** 2)  # (K, 1)
+        near = np.abs(y - np.cos(end) * line.parts.means) < 8 * narrowest  # (K, n)
         width = np.minimum(1.0, np.where(near, narrowest, np.inf).min(0))  # (n,)
         width = np.minimum(width, np.maximum(1 / np.sqrt(curvature + 1e-9), 0.2 * width))
         allowed = np.arange(len(y)) * (y[1] - y[0]) / 6  # (n,)
@@ -752,8 +945,8 @@ class FokkerPlanck:
             mean, sd, weight = np.zeros((1, 1)), np.full((1, 1), self._run.start_scale), np.ones((1, 1))
         else:
             line, members = self._line, slice(0, self._line.members)
-            mean, weight = np.cos(first) * line.means[members], np.exp(line.log_weights[members])
-            sd, weight = np.sqrt(np.cos(first) ** 2 * line.variances[members] + np.sin(first) ** 2), weight / weight.sum()
+            mean, weight = np.cos(first) * line.parts.means[members], np.exp(line.parts.log_weights[members])
+            sd, weight = np.sqrt(np.cos(first) ** 2 * line.parts.variances[members] + np.sin(first) ** 2), weight / weight.sum()
         z = (edges - mean) / sd  # (K, N + 1)
         # Differences of the smaller tail keep the far masses.
         mass = np.where(z[:, 1:] > 0, ndtr(-z[:, :-1]) - ndtr(-z[:, 1:]), ndtr(z[:, 1:]) - ndtr(z[:, :-1]))

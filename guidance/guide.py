@@ -5,6 +5,8 @@ conditional sampling (Ho & Salimans 2022, eq. 6). The other common form is uncon
 """
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .process import OU, _minus_log_cos
@@ -15,7 +17,7 @@ def cfg(p, label, w, process):
 
     Parameters
     ----------
-    p : `GaussianMixture`, or any law with `noised` and `guided_score`.
+    p : `GaussianMixture`, `UniformMixture`, or any law with `noised` and `guided_score`.
     label : the class to guide to.
     w : strength; a finite number, a function of t that returns one, or (W,), a sweep of strengths: then the field takes
         x (n, d) or (W, n, d) to (W, n, d), all strengths sharing one table of exponentials.
@@ -77,7 +79,7 @@ def classifier_guidance(p, label, w, process):
     outside = None
     if p.weights[others].sum() > 0:
         weights = np.where(others, p.weights, 0)
-        outside = type(p)(p.means, weights / weights.sum(), p.covs, p.labels)
+        outside = replace(p, weights=weights / weights.sum())
     _check_strength(w)
 
     def score(x, t):
