@@ -27,7 +27,7 @@ def _checked_time(t):
 
 
 class Process:
-    """What the three processes share: everything that follows from alpha(t) and sigma(t)."""
+    """What the processes share: everything that follows from alpha(t) and sigma(t)."""
 
     default_T: float
 
@@ -46,7 +46,7 @@ class Process:
         Parameters
         ----------
         steps : int, at least 1. The grid has steps + 1 entries.
-        T : float, the noisy end. Default: 10 for `OU`, 1 for `VP`, 80 for `VE`.
+        T : float, the noisy end. Default: 10 for `OU`, 1 for `VP` (a little less for `Cosine`), 80 for `VE`.
         t_min : float in [0, T), the data end.
         spacing : "uniform" in t; "angle", uniform in theta = atan2(sigma, alpha); "log-snr", uniform in
             log(alpha^2 / sigma^2), which is infinite at t = 0 and so needs t_min > 0.
@@ -181,6 +181,84 @@ class VE(Process):
     def time(self, angle):
         """The inverse of `angle`: t with atan2(sigma, alpha) = angle, for angles in [0, pi / 2)."""
         return np.tan(angle)
+
+
+@dataclass(frozen=True)
+class Cosine(Process):
+    """Variance preserving with a cosine signal: alpha(t) = cos(u(t)) / cos(u(0)), u(t) = (pi / 2) (t + offset) / (1 + offset).
+
+    The schedule of Nichol & Dhariwal (2021), in substance, with t in [0, 1], and of the experiments of Guo et al. (2404.14743).
+    alpha reaches 0 at t = 1, where no step can start. So `default_T` lies 1.6e-4 before it, where the 200-step DDPM grid of those
+    experiments starts, with alpha = 2.5e-4. `times` knows that grid as spacing="ddpm".
+    """
+
+    offset: float = 0.008
+
+    def __post_init__(self):
+        if not 0 < self.offset < np.inf:
+            raise ValueError(f"offset must be positive and finite, got {self.offset!r}")
+
+    @property
+    def default_T(self):
+        """The start of the 200-step DDPM grid."""
+        return self._ddpm_start(200)
+
+    def times(self, steps, T=None, t_min=0.0, spacing="uniform"):
+        """A decreasing time grid as in `Process.times`, or, with spacing="ddpm", the one that DDPM code walks.
+
+        That grid is 1, 1 - 1 / steps, ..., 1 / steps, 0 with its first time moved to where alpha^2 is 1e-3 of its value at the second:
+        the code clips the last noise rate at 0.999. It has its own ends: T and t_min must be left alone.
+        """
+        if spacing != "ddpm":
+            return super().times(steps, T, t_min, spacing)
+        if T is not None or t_min != 0:
+            raise ValueError(f'spacing="ddpm" has its own ends: leave out T and t_min, got T={T!r}, t_min={t_min!r}')
+        grid = super().times(steps, 1.0)
+        grid[0] = self._ddpm_start(len(grid) - 1)
+        return grid
+
+    def alpha(self, t):
+        """Signal coefficient in [0, 1], 0 at t = 1 exactly; number or array in, same out."""
+        return np.sin(self._left(t)) / np.cos(self._first)
+
+    def sigma(self, t):
+        """Noise standard deviation in [0, 1]; number or array in, same out."""
+        rise = np.pi / 2 / (1 + self.offset) * self._checked_time(t)  # u(t) - u(0), where 1 - alpha^2 has no digits near 0
+        return np.sqrt(np.sin(rise) * np.sin(rise + 2 * self._first)) / np.cos(self._first)
+
+    def drift(self, t):
+        """f(t) = d log alpha / dt in dX = f X dt + g dB: minus infinity at t = 1."""
+        with np.errstate(divide="ignore"):
+            return -np.pi / 2 / (1 + self.offset) / np.tan(self._left(t))
+
+    def diffusion(self, t):
+        """g(t) in dX = f X dt + g dB."""
+        return np.sqrt(-2 * self.drift(t))
+
+    def time(self, angle):
+        """The inverse of `angle`: t with atan2(sigma, alpha) = angle, for angles in [0, pi / 2]."""
+        first, angle = self._first, np.asarray(angle, dtype=float)
+        u = np.arctan2(np.hypot(np.sin(first), np.cos(first) * np.sin(angle)), np.cos(first) * np.cos(angle))
+        # Near 0 the difference u - u(0) has lost its digits, but not its sine.
+        sine = (np.cos(first) * np.sin(angle)) ** 2 / np.sin(u + first)
+        rise = np.where(angle < np.pi / 4, np.arcsin(np.clip(sine, 0, 1)), u - first)
+        return np.minimum(rise * (1 + self.offset) / (np.pi / 2), 1.0)[()]
+
+    @property
+    def _first(self):
+        return np.pi / 2 * self.offset / (1 + self.offset)
+
+    def _left(self, t):
+        return np.pi / 2 / (1 + self.offset) * (1 - self._checked_time(t))
+
+    def _ddpm_start(self, steps):
+        return float(self.time(np.arccos(np.sqrt(1e-3) * self.alpha(1 - 1 / steps))))
+
+    def _checked_time(self, t):
+        t = _checked_time(t)
+        if not np.all(t <= 1):
+            raise ValueError(f"t must be in [0, 1] for the cosine schedule, got {t!r}")
+        return t
 
 
 def _minus_log_cos(angle):

@@ -1,18 +1,19 @@
 """Noising processes: closed forms, inverse clocks, grids, conversions, bad input."""
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from guidance import OU, VE, VP
+from guidance import OU, VE, VP, Cosine
 from guidance.process import denoiser, noise, score_from_velocity, velocity
 
-PROCESSES = [OU(), OU(0.5), VP(), VP(1.0, 1.0), VE()]
+PROCESSES = [OU(), OU(0.5), VP(), VP(1.0, 1.0), VE(), Cosine(), Cosine(0.1)]
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 def test_alpha_and_sigma_solve_the_moment_equations_of_the_sde(process):
     # dX = f X dt + g dB:  d alpha / dt = f alpha,  d sigma^2 / dt = 2 f sigma^2 + g^2
-    T = 1.0
+    T = 0.99 if isinstance(process, Cosine) else 1.0  # the cosine drift is infinite at 1
 
     def moments(t, y):
         f, g = process.drift(t), process.diffusion(t)
@@ -118,5 +119,59 @@ def test_sigma_and_the_inverse_clock_keep_their_digits_at_both_ends():
     ],
 )
 def test_infinite_and_boundary_input_is_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("steps", [20, 200, 1000])
+@pytest.mark.parametrize("offset", [0.008, 0.05])
+def test_cosine_walks_the_grid_of_ddpm_code(steps, offset):
+    # The noise rates as that code computes them, clipped at 0.999, and their running product.
+    u = (np.linspace(0, 1, steps + 1) + offset) / (1 + offset) * np.pi / 2
+    betas = np.clip(1 - np.cos(u[1:]) ** 2 / np.cos(u[:-1]) ** 2, 0, 0.999)
+    process = Cosine(offset)
+    times = process.times(steps, spacing="ddpm")
+    assert process.alpha(times[:-1]) ** 2 == pytest.approx(np.cumprod(1 - betas)[::-1], rel=1e-11, abs=0)
+    assert times[1:] == pytest.approx(np.arange(steps)[::-1] / steps, abs=1e-15) and times[-1] == 0
+
+
+def test_cosine_is_the_schedule_of_the_official_experiments():
+    process = Cosine()
+    assert process.times(200, spacing="ddpm")[0] == process.default_T == process.times(7)[0]
+    assert process.alpha(process.default_T) == pytest.approx(2.5e-4, rel=0.02)
+    assert process.sigma(1 / 200) ** 2 == pytest.approx(2.55e-4, rel=1e-3)
+    assert (process.alpha(0.0), process.alpha(1.0), process.sigma(0.0), process.sigma(1.0)) == pytest.approx((1, 0, 0, 1), abs=1e-16)
+    t = 0.4
+    assert process.alpha(t) == pytest.approx(np.cos((t + 0.008) / 1.008 * np.pi / 2) / np.cos(0.008 / 1.008 * np.pi / 2), rel=1e-14)
+
+
+def test_cosine_keeps_its_digits_at_both_ends():
+    process = Cosine()
+    with mpmath.workdps(40):
+        u = lambda t: (mpmath.mpf(t) + mpmath.mpf(process.offset)) / (1 + mpmath.mpf(process.offset)) * mpmath.pi / 2
+        for t in (1e-15, 1e-9, 1e-3, 0.5, 0.999, 1 - 1e-9):
+            alpha = mpmath.cos(u(t)) / mpmath.cos(u(0))
+            assert process.alpha(t) == pytest.approx(float(alpha), rel=1e-14, abs=0)
+            assert process.sigma(t) == pytest.approx(float(mpmath.sqrt(1 - alpha**2)), rel=1e-14, abs=0)
+    early = np.geomspace(1e-14, 1e-3, 12)
+    assert process.time(process.angle(early)) == pytest.approx(early, rel=1e-12, abs=0)
+    assert process.time(np.pi / 2) == pytest.approx(1, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: Cosine(0.0), "offset"),
+        (lambda: Cosine(np.inf), "offset"),
+        (lambda: Cosine().alpha(1.01), r"\[0, 1\]"),
+        (lambda: Cosine().sigma(np.array([0.5, 2.0])), r"\[0, 1\]"),
+        (lambda: Cosine().drift(-0.1), "t must be"),
+        (lambda: Cosine().times(10, T=0.9, spacing="ddpm"), "own ends"),
+        (lambda: Cosine().times(10, t_min=0.1, spacing="ddpm"), "own ends"),
+        (lambda: Cosine().times(0, spacing="ddpm"), "steps"),
+        (lambda: OU().times(10, spacing="ddpm"), "spacing"),
+    ],
+)
+def test_cosine_refuses_bad_input_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
