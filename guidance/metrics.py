@@ -139,6 +139,94 @@ def off_support_ratio(x, basis):
     return np.divide(off, size, out=np.where(off > 0, np.inf, 0.0), where=size > 0)
 
 
+def mean_path(trajectory, direction, origin=None):
+    """The mean and the standard deviation over samples of a trajectory projected on a direction.
+
+    trajectory : (steps + 1, n, d), or (steps + 1, W, n, d) for a sweep, as `sample(..., trajectory=True)` returns.
+    direction : (d,), of any length but zero; it is made a unit vector, so that paths are in the units of x.
+    origin : (d,) or None (the origin of x), the point that projects to 0.
+
+    Returns (mean, deviation), each (steps + 1,), or (W, steps + 1) for a sweep: the mean trajectory and the band around it of
+    Chidambaram et al. (2409.13074), in substance, where the direction joins the means of two classes.
+    """
+    trajectory, direction = np.asarray(trajectory), np.asarray(direction)
+    if trajectory.dtype.kind != "f" or trajectory.ndim not in (3, 4) or 0 in trajectory.shape or not np.all(np.isfinite(trajectory)):
+        raise ValueError(f"trajectory must be finite, (steps + 1, n, d) or (steps + 1, W, n, d), got {trajectory.dtype} {trajectory.shape}")
+    if direction.dtype.kind != "f" or direction.shape != trajectory.shape[-1:] or not 0 < np.linalg.norm(direction) < np.inf:
+        raise ValueError(f"direction must be ({trajectory.shape[-1]},) finite floats, not all zero, got {direction!r}")
+    unit = direction / np.linalg.norm(direction)
+    projected = trajectory @ unit  # (steps + 1, n) or (steps + 1, W, n)
+    if origin is not None:
+        origin = np.asarray(origin, float)
+        if origin.shape != unit.shape or not np.all(np.isfinite(origin)):
+            raise ValueError(f"origin must be ({len(unit)},) finite numbers, got {origin!r}")
+        projected = projected - origin @ unit
+    return projected.mean(-1).T, projected.std(-1).T
+
+
+def reversal(path):
+    """The furthest that a path moves back against its own direction from start to end, >= 0, in the units of the path.
+
+    path : (steps + 1,) gives a float; (W, steps + 1) gives (W,). For a path that ends above its start it is the largest
+    path[i] - path[j] over i < j, the furthest fall after any earlier point, be it an overshoot pulled back or a dip; for
+    one that ends below its start, the largest rise. 0 means monotone; a path that ends where it began is judged by the
+    smaller of the two.
+    """
+    path = np.asarray(path)
+    if path.dtype.kind != "f" or path.ndim not in (1, 2) or path.shape[-1] < 2 or not np.all(np.isfinite(path)):
+        raise ValueError(f"path must be finite floats (steps + 1,) or (W, steps + 1), steps >= 1, got {path.dtype} {path.shape}")
+    fall = (np.maximum.accumulate(path, -1) - path).max(-1)
+    rise = (path - np.minimum.accumulate(path, -1)).max(-1)
+    gain = path[..., -1] - path[..., 0]
+    out = np.where(gain > 0, fall, np.where(gain < 0, rise, np.minimum(fall, rise)))
+    return float(out) if out.ndim == 0 else out
+
+
+def largest_monotone_strength(strengths, paths, tolerance):
+    """The largest w such that its mean path, and that of every smaller w tried, is monotone within `tolerance`: a float, or None.
+
+    strengths : (W,), in any order, no two equal.  paths : (W, steps + 1), row i belonging to strengths[i], e.g. from `mean_path`.
+    tolerance : >= 0, absolute, in the units of the paths: the `reversal` that still counts as monotone.
+
+    The first rule for choosing w of Chidambaram et al. (2409.13074), in substance: for nearly separable classes, the largest w
+    whose mean projected trajectory is still monotone. The answer depends on the tolerance: state it. A w above one that fails is not
+    taken, since beyond the first failure a path can look monotone again by accident (another mode, too few steps).
+    None: not even the smallest w passes.
+    """
+    return _largest_passing(strengths, reversal(_rows("paths", paths)), tolerance)
+
+
+def largest_inside_strength(strengths, outside_shares, tolerance):
+    """The largest w such that it and every smaller w tried leave at most `tolerance` of the samples outside: a float, or None.
+
+    strengths : (W,), in any order, no two equal.  outside_shares : (W,) in [0, 1], e.g. from `outside_share`.  tolerance : in [0, 1].
+    The second rule of Chidambaram et al. (2409.13074), in substance: where classes are not separable, the largest w whose
+    samples stay on the support. None: not even the smallest w passes.
+    """
+    shares = _numbers("outside_shares", outside_shares)
+    if not np.all((shares >= 0) & (shares <= 1)):
+        raise ValueError(f"outside_shares must be in [0, 1], got {shares!r}")
+    return _largest_passing(strengths, shares, tolerance)
+
+
+def _largest_passing(strengths, values, tolerance):
+    strengths = _numbers("strengths", np.asarray(strengths, float))
+    if len(strengths) != len(values) or len(np.unique(strengths)) != len(strengths):
+        raise ValueError(f"strengths must be {len(values)} different numbers, one for each path or share, got {strengths!r}")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance must be a finite number >= 0, got {tolerance!r}")
+    order = np.argsort(strengths)
+    passed = int(np.minimum.accumulate(values[order] <= tolerance).sum())
+    return float(strengths[order][passed - 1]) if passed else None
+
+
+def _rows(name, value):
+    array = np.asarray(value)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must be (W, steps + 1), a row for each strength, got shape {array.shape}")
+    return array
+
+
 def _column(value):
     return np.reshape(value, -1) if np.ndim(value) == 2 and np.shape(value)[1] == 1 else value
 

@@ -111,3 +111,68 @@ def test_input_of_the_wrong_shape_or_size_is_refused_by_name():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+# --- trajectories and the choice of w ---
+
+
+def test_mean_path_projects_and_averages():
+    way = RNG(0).normal(0, 1, (5, 30, 2)) + np.linspace(0, 4, 5)[:, None, None]
+    mean, band = metrics.mean_path(way, np.array([3.0, 4.0]), origin=np.array([1.0, 0.0]))
+    along = 0.6 * (way[..., 0] - 1) + 0.8 * way[..., 1]
+    assert mean == pytest.approx(along.mean(1)) and band == pytest.approx(along.std(1))
+    sweep = np.stack([way, way + 1], axis=1)  # (5, 2, 30, 2)
+    means, bands = metrics.mean_path(sweep, np.array([3.0, 4.0]))
+    assert means.shape == bands.shape == (2, 5)
+    assert means[1] == pytest.approx(means[0] + 1.4) and means[0] == pytest.approx(mean + 0.6)
+
+
+def test_reversal_is_the_largest_step_back_between_any_two_times():
+    path = np.array([0.0, 1.0, 0.7, 2.0, 1.8, 1.4, 1.9])
+    assert metrics.reversal(path) == pytest.approx(0.6)
+    assert metrics.reversal(-path) == pytest.approx(0.6)
+    assert metrics.reversal(path[::-1].copy()) == pytest.approx(0.6)
+    assert metrics.reversal(np.array([0.0, 1.0, 1.0, 3.0])) == 0
+    assert metrics.reversal(np.array([0.0, 1.0, -2.0, 0.0])) == pytest.approx(2)  # closed: rise 2 < fall 3
+    paths = RNG(1).normal(0, 1, (6, 12)).cumsum(1)
+    for value, row in zip(metrics.reversal(paths), paths):
+        row = row if row[-1] > row[0] else -row
+        assert value == pytest.approx(max(row[i] - row[j] for i in range(12) for j in range(i, 12)))
+
+
+def test_the_monotone_rule_on_peaks_of_known_height():
+    """Paths that overshoot by w / 10 and come back, in a shuffled order."""
+    strengths = np.array([3.0, 0.5, 7.0, 1.0])
+    paths = np.array([[0.0, 0.5, 1 + w / 10, 1.0] for w in strengths])
+    largest = metrics.largest_monotone_strength
+    assert [largest(strengths, paths, tolerance) for tolerance in (0.04, 0.051, 0.2, 0.31, 1.0)] == [None, 0.5, 1.0, 3.0, 7.0]
+    assert largest(strengths, 5 - paths, 0.31) == 3.0
+    paths[0, 2] = 3.0  # w = 3 fails: 7 is not taken although it passes
+    assert largest(strengths, paths, 0.71) == 1.0
+
+
+def test_the_support_rule():
+    strengths = np.array([0, 1, 3, 7])
+    assert metrics.largest_inside_strength(strengths, np.array([0.0, 0.01, 0.05, 0.3]), 0.05) == 3.0
+    assert metrics.largest_inside_strength(strengths, np.array([0.0, 0.2, 0.05, 0.3]), 0.05) == 0.0
+    assert metrics.largest_inside_strength(strengths, np.full(4, 0.2), 0.05) is None
+
+
+def test_rules_refuse_bad_input_by_name():
+    way, w, paths = np.zeros((3, 4, 2)), np.array([0.0, 1.0]), np.zeros((2, 3))
+    for call, message in (
+        (lambda: metrics.mean_path(way[0], np.ones(2)), "trajectory"),
+        (lambda: metrics.mean_path(way + np.nan, np.ones(2)), "trajectory"),
+        (lambda: metrics.mean_path(way, np.zeros(2)), "direction"),
+        (lambda: metrics.mean_path(way, np.ones(3)), "direction"),
+        (lambda: metrics.mean_path(way, np.ones(2), np.ones(1)), "origin"),
+        (lambda: metrics.reversal(np.zeros(1)), "path"),
+        (lambda: metrics.reversal(np.array([0.0, np.inf])), "path"),
+        (lambda: metrics.largest_monotone_strength(w, paths[0], 0.1), "paths"),
+        (lambda: metrics.largest_monotone_strength(w[:1], paths, 0.1), "strengths"),
+        (lambda: metrics.largest_monotone_strength(np.zeros(2), paths, 0.1), "strengths"),
+        (lambda: metrics.largest_monotone_strength(w, paths, -0.1), "tolerance"),
+        (lambda: metrics.largest_inside_strength(w, np.array([0.0, 1.5]), 0.1), "outside_shares"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
