@@ -155,8 +155,15 @@ class Subspace:
         return self._with(GaussianMixture(self.latent.mean()[None], covs=self.latent.cov()[None]), self.thickness, self.centre)
 
     def moved(self, mean, cov=None):
-        """This law with mean (D,) and, if given, a Gaussian latent of covariance cov (D, D) within the span. Thickness stays."""
-        latent = self.latent if cov is None else GaussianMixture(self.latent.mean()[None], covs=(self.A.T @ cov @ self.A)[None])
+        """This law with mean (D,) and, if given, a Gaussian latent of covariance cov (D, D) within the span. Thickness stays.
+
+        Where cov has collapsed, as a refit on its own samples may, a variance of 1e-12 times the largest is kept.
+        """
+        latent = self.latent
+        if cov is not None:
+            variances, axes = np.linalg.eigh(self.A.T @ cov @ self.A)  # (d,), (d, d)
+            variances = np.maximum(variances, 1e-12 * variances.max())
+            latent = GaussianMixture(self.latent.mean()[None], covs=((axes * variances) @ axes.T)[None])
         return self._with(latent, self.thickness, self.centre + mean - self.mean())
 
     def mean(self):

@@ -31,7 +31,7 @@ REFITS = ("mean", "mean and covariance")
 # --- guided score fields ------------------------------------------------------------------------------------------
 
 
-def look_ahead(law, g, y, process, *, sigma=0.1, beta="exact"):
+def look_ahead(law, g, y, process, *, sigma=0.1, beta=None):
     """The score guided by the look-ahead loss: score + G_loss (Definition 1).
 
     Parameters
@@ -44,7 +44,8 @@ def look_ahead(law, g, y, process, *, sigma=0.1, beta="exact"):
     sigma : > 0, the standard deviation of y given x_0; not the process's.
     beta : "exact", Lemma 1's 1 / (2 (sigma^2 + g^T Cov(x_0 | x_t) g)), for which score + G_loss is the score given y when
         the law is Gaussian; "official", (alpha^2 / 2) / (alpha^2 sigma^2 + h |grad g^T E[x_0 | x_t]|^2), which equals it when the
-        covariance of X is A A^T; a number; or a function of t.
+        covariance of X is A A^T; a number; or a function of t. Default: "exact" for an exact law; "official" for a learned score,
+        whose g^T Cov g may be far off and even negative, which "exact" divides by.
 
     Returns
     -------
@@ -54,6 +55,7 @@ def look_ahead(law, g, y, process, *, sigma=0.1, beta="exact"):
     ------
     TypeError or ValueError for arguments of the wrong type, shape or range, and for a score that torch cannot differentiate.
     """
+    beta = _default_beta(law) if beta is None else beta
     _check_beta(beta, ("exact", "official"))
     return _look_ahead(_levels(law, process), *_checked_target(g, y, sigma), beta)
 
@@ -61,6 +63,8 @@ def look_ahead(law, g, y, process, *, sigma=0.1, beta="exact"):
 def gradient_guidance(law, g, y, process, *, sigma=0.1, beta="official"):
     """The score guided by the gradient itself: score + beta (y - g^T E[x_0 | x_t]) g, the paper's naive G.
 
+    Parameters
+    ----------
     law, g, y, process, sigma : as in `look_ahead`, but nothing is differentiated, so law may be any score(x, t).
     beta : "official", alpha / (sigma^2 + h |g|^2), exact for X ~ N(0, I) (Proposition 3); a number; or a function of t.
         With y = None the field is score + beta(t) g, the form of Proposition 1, and beta must be given.
@@ -199,6 +203,10 @@ def _array(name, value):
     if not _finite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return value
+
+
+def _default_beta(law, guidance="look-ahead"):
+    return "exact" if guidance == "look-ahead" and hasattr(law, "noised") else "official"
 
 
 def _check_beta(beta, names):
@@ -372,18 +380,19 @@ def _sampler(process, times, n, rng, sigma, guidance, beta, method, start):
         return lambda law: _exact_draw(law, n, rng, sigma)
     if process is None or times is None:
         raise ValueError(f"method {method!r} needs process and times, such as Cosine() and Cosine().times(200, spacing=\"ddpm\")")
-    beta = beta if beta is not None else "exact" if guidance == "look-ahead" else "official"
-    _check_beta(beta, ("exact", "official") if guidance == "look-ahead" else ("official",))
+    if beta is not None:
+        _check_beta(beta, ("exact", "official") if guidance == "look-ahead" else ("official",))
     guide = _look_ahead if guidance == "look-ahead" else _naive
     table = _ddpm_table(process, times) if method == "ddpm" else None
 
     def draw(law):
         plain = _levels(law, process, differentiate=False)
         levels = plain if guidance == "naive" or hasattr(law, "noised") else _levels(law, process)
+        b = _default_beta(law, guidance) if beta is None else beta
 
         def generate(g, y):
             x = start(n, rng) if start else _pure_noise(law, n, float(process.sigma(times[0])), rng)
-            field = _plain(plain, np.zeros(x.shape[-1]), 0.0) if g is None else guide(levels, g, y, sigma, beta)
+            field = _plain(plain, np.zeros(x.shape[-1]), 0.0) if g is None else guide(levels, g, y, sigma, b)
             return _ddpm(field, table, x, rng) if method == "ddpm" else sample(field, process, x, times, method, rng, progress=False)
 
         return generate

@@ -566,3 +566,20 @@ def test_the_bar_can_be_switched_off_and_import_stays_light():
     code = "import sys, guidance.optimize; print([m for m in ('torch', 'scipy', 'matplotlib', 'tqdm') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     assert optimize.Rounds.__dataclass_params__.frozen
+
+
+def test_a_learned_score_is_guided_with_the_safe_beta_unless_told():
+    def learned(x, t):
+        return -0.3 * x * torch.tanh(x).abs()  # no score of any law: its "covariance" need not be positive
+
+    x, g = np.random.default_rng(0).standard_normal((5, 3)), np.array([1.0, -0.5, 0.2])
+    assert look_ahead(learned, g, 1.0, OU())(x, 0.5) == pytest.approx(look_ahead(learned, g, 1.0, OU(), beta="official")(x, 0.5))
+    p = GaussianMixture(np.zeros((1, 3)), covs=np.array([1.0, 2.0, 0.3])[None])
+    assert look_ahead(p, g, 1.0, OU())(x, 0.5) == pytest.approx(look_ahead(p, g, 1.0, OU(), beta="exact")(x, 0.5))
+    assert not np.allclose(look_ahead(p, g, 1.0, OU())(x, 0.5), look_ahead(p, g, 1.0, OU(), beta="official")(x, 0.5))
+
+
+def test_a_refit_on_samples_that_have_collapsed_stays_a_law():
+    law = Subspace(np.eye(4)[:, :2])
+    moved = law.moved(np.ones(4), np.diag([1.0, 0.0, 0.0, 0.0]))
+    assert np.diag(moved.cov()) == pytest.approx([1, 1e-12, 0, 0], abs=1e-13)
