@@ -1,13 +1,22 @@
 """The built site: figures with words, nothing from outside, and pages that work in a browser without a network."""
+import gzip
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parents[2]
+AXE = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
+LOADED = ("stylesheet", "icon", "preload")
+SEARCHES = {"Tweedie": "part1/scores", "split": "part2/strong", "tilted": "part3/tilt"}  # words, and a page that must be found
 FIGURES = ("image/png", "image/svg+xml", "image/jpeg")
 
 
@@ -102,56 +111,6 @@ WITHOUT_CODE = """() => {
 }"""
 
 
-def test_pages_typeset_without_a_network(site, opened):
-    for path in pages(site):
-        page = opened(path)
-        raw = re.search(r"\\[(\[]|\\[a-z]{2,}|\$\$|\$[^$\n]{1,60}\$", page.evaluate(WITHOUT_CODE))
-        assert not raw, f"{path}: raw TeX: {raw[0]}"
-        assert not page.locator("mjx-merror").count(), f"{path}: MathJax reports an error"
-        if 'class="math' in path.read_text(encoding="utf-8"):
-            assert page.locator("mjx-container").count(), f"{path}: no mathematics was typeset"
-        page.context.close()
-
-
-def test_phone_does_not_scroll_sideways(site, opened):
-    for path in pages(site):
-        page = opened(path, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
-        page.context.close()
-
-
-def test_sliders_move_by_mouse_and_by_keys(site, opened):
-    moved = 0
-    for path in pages(site):
-        if '<figure class="slider"' not in path.read_text(encoding="utf-8"):
-            continue
-        page = opened(path)
-        for slider in page.locator("figure.slider").all():
-            def state():
-                image = slider.locator("img")
-                return image.get_attribute("src"), image.get_attribute("alt"), slider.locator("output").inner_text()
-
-            control = slider.get_by_role("slider", name=slider.locator("label").inner_text())
-            control.scroll_into_view_if_needed()
-            control.press("Home")
-            seen = [state()]
-            control.press("ArrowRight")
-            seen.append(state())
-            box = control.bounding_box()
-            page.mouse.move(box["x"] + 3, box["y"] + box["height"] / 2)
-            page.mouse.down()
-            page.mouse.move(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2, steps=5)
-            page.mouse.up()
-            seen.append(state())
-            for what, values in zip(("frame", "alt text", "value"), zip(*seen)):
-                assert len(set(values)) == len(control.evaluate("r => r.max > 1 ? [0, 1, 2] : [0, 1]")), (
-                    f"{path}: the {what} of {control.get_attribute('id')} does not follow the slider")
-            assert control.get_attribute("aria-valuetext") == seen[-1][2]
-            moved += 1
-        page.context.close()
-    assert moved
-
-
 CONTRASTS = """() => {
   const parts = color => color.match(/[\\d.]+/g).map(Number);
   const light = color => {
@@ -171,11 +130,126 @@ CONTRASTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_claims_sliders_and_captions_are_readable(site, opened, theme):
+def test_every_page_in_a_browser(site, opened):
+    """One visit a page: typeset, without violations, readable in both themes, narrow enough for a phone, its sliders alive."""
+    moved = 0
+    (site.parent / "screenshots").mkdir(exist_ok=True)
     for path in pages(site):
-        page = opened(path, color_scheme=theme)
-        assert page.evaluate("document.documentElement.dataset.theme") == theme
-        faint = [(ratio, html) for ratio, html in page.evaluate(CONTRASTS) if ratio < 4.5]
-        assert not faint, f"{path}: {faint[0]}"
+        page = opened(path, color_scheme="light", viewport={"width": 1280, "height": 900})
+        typeset(page, path)
+        moved += move_sliders(page, path)
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+            readable(page, path, theme)
+            photograph(page, site, path, theme)
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path}: scrolls sideways on a phone"
+        photograph(page, site, path, "phone")
         page.context.close()
+    assert moved
+
+
+def typeset(page, path):
+    raw = re.search(r"\\[(\[]|\\[a-z]{2,}|\$\$|\$[^$\n]{1,60}\$", page.evaluate(WITHOUT_CODE))
+    assert not raw, f"{path}: raw TeX: {raw[0]}"
+    assert not page.locator("mjx-merror").count(), f"{path}: MathJax reports an error"
+    if 'class="math' in path.read_text(encoding="utf-8"):
+        assert page.locator("mjx-container").count(), f"{path}: no mathematics was typeset"
+
+
+def readable(page, path, theme):
+    faint = [(ratio, html) for ratio, html in page.evaluate(CONTRASTS) if ratio < 4.5]
+    assert not faint, f"{path} in the {theme} theme: {faint[0]}"
+    # All rules once, and in the dark theme again the one that colours decide.
+    chosen = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("chosen => axe.run({exclude: ['mjx-container']}, {resultTypes: ['violations'], ...chosen})", chosen)
+    bad = [f"{rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in found["violations"] if rule["impact"] in ("serious", "critical")]
+    assert not bad, f"{path} in the {theme} theme: {bad}"
+
+
+def photograph(page, site, path, name):
+    """The first screen, and on a desktop in the light theme the whole page, for eyes: kept by the test workflow."""
+    stem = "-".join(path.relative_to(site / "book").with_suffix("").parts)
+    page.screenshot(path=site.parent / "screenshots" / f"{stem}-{name}.png", full_page=name == "light")
+
+
+def move_sliders(page, path):
+    """Moves every slider by keys and by mouse: frame, words and value must follow. Returns how many there are."""
+    sliders = page.locator("figure.slider").all()
+    for slider in sliders:
+        def state():
+            image = slider.locator("img")
+            return image.get_attribute("src"), image.get_attribute("alt"), slider.locator("output").inner_text()
+
+        control = slider.get_by_role("slider", name=slider.locator("label").inner_text())
+        control.scroll_into_view_if_needed()
+        control.press("Home")
+        seen = [state()]
+        control.press("ArrowRight")
+        seen.append(state())
+        box = control.bounding_box()
+        page.mouse.move(box["x"] + 3, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2, steps=5)
+        page.mouse.up()
+        seen.append(state())
+        for what, values in zip(("frame", "alt text", "value"), zip(*seen)):
+            assert len(set(values)) == len(control.evaluate("r => r.max > 1 ? [0, 1, 2] : [0, 1]")), (
+                f"{path}: the {what} of {control.get_attribute('id')} does not follow the slider")
+        assert control.get_attribute("aria-valuetext") == seen[-1][2]
+    return len(sliders)
+
+
+def test_the_theme_button_and_the_search(site, opened):
+    page = opened(site / "book" / "part1" / "noising.html", color_scheme="light", viewport={"width": 1280, "height": 900})
+    themes = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        themes.add(page.evaluate("document.documentElement.dataset.theme"))
+    assert themes == {"light", "dark"}
+    page = opened(site / "search.html")
+    for words, where in SEARCHES.items():
+        page.goto((site / "search.html").as_uri() + "?q=" + words)
+        page.wait_for_selector("#search-results ul.search li a")
+        links = [link.get_attribute("href") for link in page.locator("#search-results ul.search li a").all()]
+        assert any(where in link for link in links), f"searching {words!r} finds {links}"
+
+
+def test_links_and_their_anchors_exist(site):
+    ids = {}
+    for path in pages(site):
+        for _, attributes in Page(path).tags:
+            link = (attributes.get("href") or attributes.get("src") or "").partition("?")[0]
+            if not link or re.match(r"[a-z]+:|//", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file).resolve() if file else path
+            assert target.is_file(), f"{path}: {link} leads nowhere"
+            if anchor and target.suffix == ".html":
+                if target not in ids:
+                    ids[target] = {a["id"] for _, a in Page(target).tags if a.get("id")}
+                assert anchor in ids[target], f"{path}: {link} has no such place"
+
+
+def test_a_page_is_light(site):
+    """Gzipped, with everything that it asks for; the mathematics fonts, which depend on the page, count as if all were asked for."""
+    weights = {}
+    for path in pages(site):
+        loaded = {path}
+        for tag, attributes in Page(path).tags:
+            link = attributes.get("src") or (attributes.get("href") if tag == "link" and attributes.get("rel") in LOADED else "") or ""
+            if link and not link.startswith("data:"):
+                loaded.add((path.parent / link.partition("?")[0]).resolve())
+        fonts = [*site.rglob("mathjax/**/*.woff"), *site.rglob("fa-solid-900.woff2")]
+        weights[path.name] = sum(len(gzip.compress(file.read_bytes())) for file in [*loaded, *fonts])
+        assert "fontawesome.js" not in path.read_text(encoding="utf-8") and "embed-amd" not in path.read_text(encoding="utf-8")
+    assert np.median(list(weights.values())) < 1.5e6, weights
+
+
+def test_a_downloaded_notebook_runs_anywhere(site, tmp_path):
+    shutil.copy(site / "_sources" / "book" / "notation.ipynb", tmp_path)
+    done = subprocess.run([sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", "notation.ipynb"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

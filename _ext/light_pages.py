@@ -1,0 +1,86 @@
+"""Pages without what they do not use: applied to every finished page, in place.
+
+The theme draws some fifteen icons with a script of 1.5 MB, puts the search index and the live-code settings into every page, and lets
+scripts hold up the first text. Here the icons become a style sheet of a few kilobytes, made from the same script, and the rest
+goes. A repair that finds nothing to repair stops the build: then the theme has changed.
+"""
+import json
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+from docutils import nodes
+from sphinx.errors import ExtensionError
+
+ICON = re.compile(r'<(?:i|span) class="(?:[^"]* )?(fas|fab|far|fa-solid|fa-brands|fa-regular) +fa-([a-z0-9-]+)')
+SCRIPT = re.compile(r'<script([^>]*) src="([^"]+)"')
+LOCAL_SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
+REPAIRS = {
+    "the icon script": re.compile(r'\s*<script[^>]*src="[^"]*scripts/fontawesome\.js[^"]*"></script>'),
+    "the live-code style": re.compile(r'\s*<link[^>]*href="[^"]*sphinx-thebe\.css[^"]*"[^>]*>'),
+    "a second viewport": re.compile(r'<meta name="viewport" content="width=device-width, initial-scale=1"\s*/>'),
+}
+LIVE_CODE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S)
+LENGTH = 160  # characters of a description
+
+
+def setup(app):
+    app.add_css_file("icons.css")
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", lighten)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def describe(app, pagename, templatename, context, doctree):
+    """A description for search engines: the first paragraph of the page, or the title of the book."""
+    texts = (paragraph.astext() for paragraph in doctree.findall(nodes.paragraph)) if doctree else ()
+    text = " ".join(next((text for text in texts if len(text) > 40), f"{context.get('title', '')}: {app.config.html_title}").split())
+    if len(text) > LENGTH:
+        text = text[:LENGTH].rsplit(" ", 1)[0].rstrip(",;:.") + " ..."
+    text = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    context["metatags"] = context.get("metatags", "") + f'\n    <meta name="description" content="{text}" />'
+
+
+def lighten(app, error):
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    pages, icons = [path for path in out.rglob("*.html") if "_static" not in path.parts], set()
+    for path in pages:
+        page = path.read_text(encoding="utf-8")
+        if "scripts/fontawesome.js" not in page:
+            continue  # a redirect, or a page that stood unchanged since the last build
+        icons |= set(ICON.findall(page))
+        path.write_text(lightened(page, path.name == "search.html"), encoding="utf-8")
+    sheet = out / "_static" / "icons.css"
+    icons |= set(re.findall(r"\.(fa[\w-]+)\.fa-([a-z0-9-]+)::before", sheet.read_text())) if sheet.exists() else set()
+    sheet.write_text(style_sheet(icons, (out / "_static" / "scripts" / "fontawesome.js").read_text(encoding="utf-8")))
+
+
+def lightened(page, searches=False):
+    """The page without what it does not use, and with scripts that wait until the text is there."""
+    for name, pattern in REPAIRS.items():
+        page, count = pattern.subn("", page)
+        if not count:
+            raise ExtensionError(f"a page no longer holds {name}: look at light_pages.py")
+    page = LIVE_CODE.sub("", page)
+    page = page.replace('id="pst-primary-sidebar"', 'id="pst-primary-sidebar" role="navigation" aria-label="This book"')
+    if not searches:
+        page = LOCAL_SEARCH.sub("", page)
+    return SCRIPT.sub(lambda found: found[0] if "defer" in found[1] or searches else f'<script defer{found[1]} src="{found[2]}"', page)
+
+
+def style_sheet(names, script):
+    """One rule an icon, with the shape that the theme's own script holds (Font Awesome Free, CC BY 4.0)."""
+    rules = ["/* Font Awesome Free (https://fontawesome.com/license/free), icons under CC BY 4.0. */",
+             '[class*="fa-"]::before { background: currentColor; content: ""; display: inline-block; height: 1em; vertical-align: -0.125em; '
+             "width: 1em; -webkit-mask: var(--icon) center / contain no-repeat; mask: var(--icon) center / contain no-repeat; }"]
+    for family, name in sorted(names):
+        shapes = re.findall(rf'[,{{]"?{name}"?:(\[\d+,\d+,\[[^\]]*\],"[0-9a-f]*","[^"]+"\])', script)
+        if not shapes:
+            raise ExtensionError(f"the theme's icon script has no icon {name!r}: look at light_pages.py")
+        # The script lists its regular shapes before its solid ones.
+        width, height, _, _, path = json.loads(shapes[0 if family in ("far", "fa-regular") else -1])
+        drawing = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"><path d="{path}"/></svg>'
+        rules.append(f'.{family}.fa-{name}::before {{ --icon: url("data:image/svg+xml,{quote(drawing, safe=" =:/")}"); }}')
+    return "\n".join(rules) + "\n"
