@@ -3,7 +3,8 @@
 `FlowMap` is the guided probability-flow ODE (DDIM in continuous time) on a line: its map from noise to data is
 increasing, so quantiles, densities, entropies and expectations follow from the map alone. `push`, `log_density`,
 `entropy` and `expect` do the same in any dimension, or in up to three where an integral is needed. `FokkerPlanck` is the
-law of the guided reverse SDE (DDPM in continuous time) on a line.
+law of the guided reverse SDE (DDPM in continuous time) on a line; `evolve` follows means along the reverse SDE of any score
+field there, and `improvement` is both sides of what guidance takes from the mean of 1 / p(c | x).
 
 Everything is computed in the angle (see `lines`), where every process is the same one, run over another range of angles.
 
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from .evolve import evolve, improvement
 from .flow_map import MOST_CALLS, FlowMap
 from .fokker_planck import FokkerPlanck
 from .lines import LOG_SQRT_2PI, TOLERANCE, _Run, _refuse_noiseless, _solve
 from .process import OU
 
-__all__ = ["FlowMap", "FokkerPlanck", "push", "log_density", "entropy", "expect"]
+__all__ = ["FlowMap", "FokkerPlanck", "evolve", "improvement", "push", "log_density", "entropy", "expect"]
 
 
 def push(p, label, w, xi, T=None, process=OU(), t_min=0.0, *, initial="normal", breaks=()):

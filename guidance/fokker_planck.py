@@ -8,6 +8,8 @@ from .lines import _Line, _Run, _refuse_noiseless
 from .process import OU
 from .uniform import UniformMixture
 
+GAMMA = 2 - np.sqrt(2)  # where TR-BDF2 has its stage
+
 
 class FokkerPlanck:
     """The law of the guided reverse SDE on a line, dx = (-f x + g^2 s_w) dtau + g dB run from T down to t_min.
@@ -127,11 +129,11 @@ class FokkerPlanck:
                 raise RuntimeError(f"the Fokker-Planck solution still changes by {self.error:.1e}: raise cells or steps")
         return self._levels
 
-    def _mesh(self):
-        """Edges in y of three nested meshes: cells follow the width of the nearest narrow feature."""
+    def _mesh(self, levels=3, margin=1.0):
+        """Edges in y of nested meshes: cells follow the width of the nearest narrow feature."""
         line, end = self._line, min(leg[1] for leg in self._run.legs)
         marks = np.concatenate([self._flow.map(np.array([-8.0, 8.0])) / self._run.end_scale, line.parts.landmarks((-9.0, 9.0))[[0, -1]]])
-        low, high = min(marks.min(), -CORE) - 1.0, max(marks.max(), CORE) + 1.0
+        low, high = min(marks.min(), -CORE) - margin, max(marks.max(), CORE) + margin
         y = np.linspace(low, high, 20_001)
         strength = self._run.legs[-1][2](end)
         curvature = np.abs(np.gradient(np.gradient(line.potential(end, y, strength), y), y))
@@ -145,7 +147,7 @@ class FokkerPlanck:
             width[order] = np.minimum.accumulate(width[order] - allowed) + allowed
         count = np.concatenate([[0.0], np.cumsum(2 / (width[1:] + width[:-1]))]) * (y[1] - y[0])
         cells = self._cells or int(np.clip(9 * count[-1], 400, 1200))
-        return [np.interp(np.linspace(0, count[-1], cells * 2**i + 1), count, y) for i in range(3)]
+        return [np.interp(np.linspace(0, count[-1], cells * 2**i + 1), count, y) for i in range(levels)]
 
     def _evolve(self, edges, steps, killed=False):
         """The masses of the cells at the data end; killed=True is the equation of `inverse_confidence`."""
@@ -155,7 +157,7 @@ class FokkerPlanck:
         runs = [leg for leg in self._run.legs if leg[0] < np.pi / 2]
         clocks = [(-np.log(np.cos(a)), -np.log(np.cos(b)), w) for a, b, w in runs]
         total = np.sqrt(clocks[0][0]) - np.sqrt(clocks[-1][1])
-        gamma, generator = 2 - np.sqrt(2), self._killed_generator if killed else self._generator
+        generator = self._killed_generator if killed else self._generator
         if killed:
             mass = mass * np.exp(-self._line.reweighted(runs[0][0], centre, 0.0)[1])
         for start, stop, w in clocks:
@@ -165,23 +167,21 @@ class FokkerPlanck:
             now = generator(centre, width, times[0], w)
             for t, t_next in zip(times[:-1], times[1:]):
                 step = t - t_next
-                middle = generator(centre, width, t - gamma * step, w)
-                after = generator(centre, width, t_next, w)
-                stage = _implicit(middle, 0.5 * gamma * step, mass + 0.5 * gamma * step * _apply(now, mass))
-                right = (stage - (1 - gamma) ** 2 * mass) / (gamma * (2 - gamma))
-                mass, now = _implicit(after, 0.5 * gamma * step, right), after
+                middle, after = generator(centre, width, t - GAMMA * step, w), generator(centre, width, t_next, w)
+                mass, now = _tr_bdf2(now, middle, after, step, mass), after
         if not killed and (not abs(mass.sum() - 1) < 1e-6 or max(abs(mass[0]), abs(mass[-1])) > 1e-10):
             raise RuntimeError(f"the law leaks out of the mesh [{edges[0]:.3g}, {edges[-1]:.3g}]: its total is {mass.sum():.9f}")
         return mass
 
-    def _start(self, edges):
+    def _start(self, edges, whole=False):
+        """The masses of the cells at T; whole=True is the noised law of all classes where initial="class" is that of one."""
         from scipy.special import ndtr
 
         first = next(leg for leg in self._run.legs if leg[0] < np.pi / 2)[0]
         if len(self._run.legs) == 1 or self._run.legs[0][0] < np.pi / 2:
             mean, sd, weight = np.zeros((1, 1)), np.full((1, 1), self._run.start_scale), np.ones((1, 1))
         else:
-            line, members = self._line, slice(0, self._line.members)
+            line, members = self._line, slice(0, None if whole else self._line.members)
             mean, weight = np.cos(first) * line.parts.means[members], np.exp(line.parts.log_weights[members])
             sd, weight = np.sqrt(np.cos(first) ** 2 * line.parts.variances[members] + np.sin(first) ** 2), weight / weight.sum()
         z = (edges - mean) / sd  # (K, N + 1)
@@ -191,12 +191,12 @@ class FokkerPlanck:
 
     def _generator(self, centre, width, clock, w):
         theta = _angle(clock)
-        return _fluxes(centre, width, 0.5 * centre**2 + 2 * self._line.potential(theta, centre, w(theta)))
+        return _fluxes(centre, width, np.diff(0.5 * centre**2 + 2 * self._line.potential(theta, centre, w(theta))))
 
     def _killed_generator(self, centre, width, clock, w):
         theta = _angle(clock)
         log_law, _, gap = self._line.reweighted(theta, centre, w(theta))  # (N,) each
-        left, middle, right = _fluxes(centre, width, 0.5 * centre**2 + 2 * log_law)
+        left, middle, right = _fluxes(centre, width, np.diff(0.5 * centre**2 + 2 * log_law))
         return left, middle - 2 * w(theta) * gap**2, right
 
 
@@ -205,9 +205,9 @@ def _angle(clock):
     return np.arctan2(np.sqrt(-np.expm1(-2 * clock)), np.exp(-clock))
 
 
-def _fluxes(centre, width, psi):
-    """The three diagonals of the discrete forward operator on cell masses, for the drift psi' and unit diffusion."""
-    step, gap = np.diff(psi), np.diff(centre)  # (N - 1,)
+def _fluxes(centre, width, step):
+    """The three diagonals of the discrete forward operator on cell masses, for unit diffusion and the drift psi', step = diff(psi)."""
+    gap = np.diff(centre)  # (N - 1,)
     right = _bernoulli(-step) / (gap * width[:-1])  # (N - 1,): rate from cell i to i + 1
     left = _bernoulli(step) / (gap * width[1:])  # (N - 1,): rate from cell i + 1 to i
     middle = np.zeros(len(centre))
@@ -228,6 +228,13 @@ def _apply(generator, mass):
     out[:-1] += left * mass[1:]
     out[1:] += right * mass[:-1]
     return out
+
+
+def _tr_bdf2(now, middle, after, step, mass):
+    """One step of the masses from the operators at its start, at GAMMA of it, and at its end: second order, and stiff modes die out."""
+    stage = _implicit(middle, 0.5 * GAMMA * step, mass + 0.5 * GAMMA * step * _apply(now, mass))
+    right = (stage - (1 - GAMMA) ** 2 * mass) / (GAMMA * (2 - GAMMA))
+    return _implicit(after, 0.5 * GAMMA * step, right)
 
 
 def _implicit(generator, step, right_side):

@@ -288,6 +288,8 @@ def corrected_sample(p, label, w, process, x, times, rng, *, resample_below=0.5,
     w (w + 1) / 2 g^2 |grad l|^2 dtau); Girsanov's theorem takes the first term into the guided drift. The same weights, in
     another clock: Skreta et al. (2503.02819), in substance.
 
+    Parameters
+    ----------
     p, label, process : as in `cfg`.  w : a number.  rng : numpy.random.Generator.
     x : (n, d) float, draws of the noised class law p_T(. | label) at times[0]; pure noise where alpha(T) is negligible.
     times : (steps + 1,) strictly decreasing. Euler-Maruyama in between, with A by the trapezoidal rule: the error is of first order.
