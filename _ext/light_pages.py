@@ -22,6 +22,8 @@ REPAIRS = {
 }
 LIVE_CODE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S)
 LENGTH = 160  # characters of a description
+# Summaries are fetched from the pages found, which a browser forbids to a file.
+NO_SUMMARY = '<script>if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;</script>\n  </head>'
 
 
 def setup(app):
@@ -65,7 +67,9 @@ def lightened(page, searches=False):
             raise ExtensionError(f"a page no longer holds {name}: look at light_pages.py")
     page = LIVE_CODE.sub("", page)
     page = page.replace('id="pst-primary-sidebar"', 'id="pst-primary-sidebar" role="navigation" aria-label="This book"')
-    if not searches:
+    if searches:
+        page = page.replace("</head>", NO_SUMMARY, 1)
+    else:
         page = LOCAL_SEARCH.sub("", page)
     return SCRIPT.sub(lambda found: found[0] if "defer" in found[1] or searches else f'<script defer{found[1]} src="{found[2]}"', page)
 

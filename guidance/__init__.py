@@ -6,8 +6,8 @@ __version__ = "0.1.0"
 _HOME = {"OU": "process", "VP": "process", "VE": "process", "Cosine": "process", "GaussianMixture": "mixtures",
          "UniformMixture": "uniform", "Subspace": "manifolds", "Sphere": "manifolds", "cfg": "guide",
          "classifier_guidance": "guide", "convert": "guide", "sample": "samplers"}
-_MODULES = ("process", "mixtures", "manifolds", "guide", "samplers", "optimize", "exact", "metrics", "tilt", "tracker", "data", "learn",
-            "ledger", "show")
+_MODULES = ("process", "mixtures", "manifolds", "guide", "samplers", "optimize", "exact", "metrics", "tilt", "tracker", "pipelines", "data",
+            "learn", "ledger", "show")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

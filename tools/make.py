@@ -103,7 +103,7 @@ def lock():
         venv.create(folder, with_pip=True, symlinks=os.name != "nt")
         python = Path(folder) / PYTHON.relative_to(VENV)
         pip_install(python, "torch==2.13.0")
-        pip_install(python, f"{ROOT}[book,test]", "setuptools>=77")
+        pip_install(python, f"{ROOT}[book,images,test]", "setuptools>=77")
         frozen = subprocess.run([python, "-m", "pip", "freeze", "--all"], check=True, capture_output=True, text=True)
     name = "diffusion-guidance-book"
     pins = [line.split("+")[0] for line in frozen.stdout.splitlines() if "==" in line and not line.startswith(name)]
