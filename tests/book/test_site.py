@@ -129,7 +129,7 @@ CONTRASTS = """() => {
 
 
 def test_every_page_in_a_browser(site, opened):
-    """One visit a page: typeset, readable in both themes, narrow enough for a phone, its sliders alive."""
+    """Every page, on a desktop and on a phone: typeset, readable in both themes, narrow enough for a phone, its sliders alive."""
     moved = 0
     (site.parent / "screenshots").mkdir(exist_ok=True)
     for path in pages(site):
@@ -141,8 +141,8 @@ def test_every_page_in_a_browser(site, opened):
             page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
             readable(page, path, theme)
             photograph(page, site, path, theme)
-        page.emulate_media(color_scheme="light")
-        page.set_viewport_size({"width": 390, "height": 844})
+        page.context.close()
+        page = opened(path, color_scheme="light", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path}: scrolls sideways on a phone"
         photograph(page, site, path, "phone")
         page.context.close()
