@@ -35,8 +35,7 @@ def setup(app):
 
 def refresh(app, env, added, changed, removed):
     """Bring the cache up to date; returns the pages to read again."""
-    notebooks = {doc: Path(env.doc2path(doc)) for doc in sorted(env.found_docs)
-                 if str(env.doc2path(doc)).endswith(".ipynb")}
+    notebooks = executed_notebooks(env)
     folder = Path(env.mystnb_config.execution_cache_path)
     emptied = empty_if_inputs_changed(folder, fingerprint(Path(app.srcdir)))
     cache = get_cache(str(folder))
@@ -44,6 +43,13 @@ def refresh(app, env, added, changed, removed):
     if stale:
         execute(cache, stale, app.config.nb_execution_timeout)
     return list(notebooks if emptied else stale)
+
+
+def executed_notebooks(env):
+    """{page: path} of every notebook of the book that the build executes."""
+    left_out = env.mystnb_config.execution_excludepatterns  # as myst-nb matches them
+    paths = {doc: Path(env.doc2path(doc)) for doc in sorted(env.found_docs)}
+    return {doc: path for doc, path in paths.items() if path.suffix == ".ipynb" and not any(map(path.match, left_out))}
 
 
 def fingerprint(root):

@@ -1,12 +1,11 @@
 """The `ledger` directive: a table of every claim that the executed notebooks recorded, checked once more."""
-from pathlib import Path
-
 import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from execute import executed_notebooks
 from guidance.ledger import MIME, Record
 
 HEADINGS = ("Claim", "Source", "Instance", "Numbers", "Tolerance", "Verdict")
@@ -23,15 +22,13 @@ def collect(app, env, added, changed, removed):
     """Read the records out of the cache, in the order of the book; returns the pages that show them."""
     cache = get_cache(env.mystnb_config.execution_cache_path)
     order = list(app.config.external_site_map)
-    env.ledger = []
-    for doc in sorted(env.found_docs, key=lambda doc: order.index(doc) if doc in order else len(order)):
-        if str(env.doc2path(doc)).endswith(".ipynb"):
-            notebook = nbformat.read(Path(env.doc2path(doc)), as_version=4)
-            try:
-                _, executed = cache.merge_match_into_notebook(notebook)
-            except KeyError:
-                raise ExtensionError(f"{doc} was edited while it executed: build again") from None
-            env.ledger += [(doc, title_of(executed), record) for record in records_in(executed)]
+    env.ledger, notebooks = [], executed_notebooks(env)
+    for doc in sorted(notebooks, key=lambda doc: order.index(doc) if doc in order else len(order)):
+        try:
+            _, executed = cache.merge_match_into_notebook(nbformat.read(notebooks[doc], as_version=4))
+        except KeyError:
+            raise ExtensionError(f"{doc} was edited while it executed: build again") from None
+        env.ledger += [(doc, title_of(executed), record) for record in records_in(executed)]
     verify([record for _, _, record in env.ledger])
     return [doc for doc in getattr(env, "ledger_pages", set()) if doc in env.found_docs]
 

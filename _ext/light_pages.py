@@ -6,6 +6,7 @@ goes. A repair that finds nothing to repair stops the build: then the theme has 
 """
 import json
 import re
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,14 +14,32 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 
 ICON = re.compile(r'<(?:i|span) class="(?:[^"]* )?(fas|fab|far|fa-solid|fa-brands|fa-regular) +fa-([a-z0-9-]+)')
+TAG = re.compile(r"<[^>]*>")
 SCRIPT = re.compile(r'<script([^>]*) src="([^"]+)"')
 LOCAL_SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
 REPAIRS = {
     "the icon script": re.compile(r'\s*<script[^>]*src="[^"]*scripts/fontawesome\.js[^"]*"></script>'),
+    "scripts fetched before the style": re.compile(r'\s*<link rel="preload" as="script"[^>]*>'),
     "the live-code style": re.compile(r'\s*<link[^>]*href="[^"]*sphinx-thebe\.css[^"]*"[^>]*>'),
+    "a name of the search button that leaves out what is written on it": re.compile(r'(?<=search-button__button pst-js-only" title="Search") aria-label="Search"(?=[^>]*>\s*<i[^>]*></i>\s*<span)'),
     "a second viewport": re.compile(r'<meta name="viewport" content="width=device-width, initial-scale=1"\s*/>'),
 }
 LIVE_CODE = re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S)
+# What the contents extension leaves there holds no more than the redirection, and a browser then asks for an icon that no one has.
+FRONT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="0; url={root}">
+<link rel="icon" href="_static/{icon}">
+<title>{title}</title>
+</head>
+<body><p><a href="{root}">{title}</a></p></body>
+</html>
+"""
+# The arrow that unfolds a list of pages in the side bar has no name of its own.
+UNFOLDS = re.compile(r'(<a class="(?:current )?reference internal" href="[^"]*">)(.*?)(</a><details[^>]*>\s*<summary)>')
 LENGTH = 160  # characters of a description
 # Summaries are fetched from the pages found, which a browser forbids to a file.
 NO_SUMMARY = '<script>if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;</script>\n  </head>'
@@ -39,8 +58,7 @@ def describe(app, pagename, templatename, context, doctree):
     text = " ".join(next((text for text in texts if len(text) > 40), f"{context.get('title', '')}: {app.config.html_title}").split())
     if len(text) > LENGTH:
         text = text[:LENGTH].rsplit(" ", 1)[0].rstrip(",;:.") + " ..."
-    text = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    context["metatags"] = context.get("metatags", "") + f'\n    <meta name="description" content="{text}" />'
+    context["metatags"] = context.get("metatags", "") + f'\n    <meta name="description" content="{escape(text)}" />'
 
 
 def lighten(app, error):
@@ -54,6 +72,8 @@ def lighten(app, error):
             continue  # a redirect, or a page that stood unchanged since the last build
         icons |= set(ICON.findall(page))
         path.write_text(lightened(page, path.name == "search.html"), encoding="utf-8")
+    front = FRONT.format(root=app.builder.get_target_uri(app.config.master_doc), icon=Path(app.config.html_favicon).name, title=escape(app.config.html_title))
+    (out / "index.html").write_text(front, encoding="utf-8")
     sheet = out / "_static" / "icons.css"
     icons |= set(re.findall(r"\.(fa[\w-]+)\.fa-([a-z0-9-]+)::before", sheet.read_text())) if sheet.exists() else set()
     sheet.write_text(style_sheet(icons, (out / "_static" / "scripts" / "fontawesome.js").read_text(encoding="utf-8")))
@@ -67,11 +87,14 @@ def lightened(page, searches=False):
             raise ExtensionError(f"a page no longer holds {name}: look at light_pages.py")
     page = LIVE_CODE.sub("", page)
     page = page.replace('id="pst-primary-sidebar"', 'id="pst-primary-sidebar" role="navigation" aria-label="This book"')
+    page = UNFOLDS.sub(lambda found: f'{found[1]}{found[2]}{found[3]} aria-label="Pages of: {TAG.sub("", found[2])}">', page)
+    # The search and the index of theorems set options of a script before they go on, so there nothing waits.
+    at_once = searches or "DOCUMENTATION_OPTIONS." in page
     if searches:
         page = page.replace("</head>", NO_SUMMARY, 1)
     else:
         page = LOCAL_SEARCH.sub("", page)
-    return SCRIPT.sub(lambda found: found[0] if "defer" in found[1] or searches else f'<script defer{found[1]} src="{found[2]}"', page)
+    return SCRIPT.sub(lambda found: found[0] if "defer" in found[1] or at_once else f'<script defer{found[1]} src="{found[2]}"', page)
 
 
 def style_sheet(names, script):

@@ -1,12 +1,13 @@
 """The `run-times` directive: how long each notebook took when it was last executed, and with which versions of what."""
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
 from sphinx.util.docutils import SphinxDirective
+
+from execute import executed_notebooks
 
 PACKAGES = ("numpy", "scipy", "torch", "scikit-learn", "matplotlib", "jupyter-book", "Sphinx", "myst-nb", "sphinx-book-theme")
 
@@ -28,12 +29,9 @@ class RunTimes(SphinxDirective):
     def run(self):
         self.env.run_time_pages = getattr(self.env, "run_time_pages", set()) | {self.env.docname}
         cache = get_cache(self.env.mystnb_config.execution_cache_path)
-        rows, total = [], 0.0
-        for doc in self.config.external_site_map:
-            path = Path(self.env.doc2path(doc)) if doc in self.env.found_docs else Path()
-            if path.suffix != ".ipynb":
-                continue
-            record = cache.match_cache_notebook(nbformat.read(path, as_version=4))
+        rows, total, notebooks = [], 0.0, executed_notebooks(self.env)
+        for doc in filter(notebooks.get, self.config.external_site_map):
+            record = cache.match_cache_notebook(nbformat.read(notebooks[doc], as_version=4))
             seconds = record.data["execution_seconds"]
             total += seconds
             link = self.env.app.builder.get_relative_uri(self.env.docname, doc)

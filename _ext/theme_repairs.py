@@ -21,7 +21,7 @@ def set_theme_options(app, config):
     options = config.html_theme_options
     options["navbar_persistent"] = []  # the side bar has the search field
     if options.get("repository_url"):
-        options |= {"use_repository_button": True, "use_issues_button": True}
+        options |= {"use_repository_button": True, "use_source_button": True, "use_issues_button": True}
         hosts = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
         options.setdefault("launch_buttons", {}).update(hosts)
 

@@ -22,6 +22,7 @@ SITE = ROOT / "_build" / "html"
 # One thread for each process: small matrices are up to fifteen times slower on several.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
                             "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1"}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "tools")]))
 
 
 def run(*command):
@@ -81,6 +82,13 @@ def browser():
                        env=ENVIRONMENT | {"DEBIAN_FRONTEND": "noninteractive"})
 
 
+def homework(command):
+    def run_command(*arguments):
+        run(PYTHON, "-m", "homework", command, *arguments)
+    run_command.__name__, run_command.__doc__ = command, HOMEWORK[command]
+    return run_command
+
+
 def lab():
     """Open the notebooks in JupyterLab."""
     run(PYTHON, "-m", "jupyterlab", "book")
@@ -117,11 +125,18 @@ def clean():
         shutil.rmtree(ROOT / folder, ignore_errors=True)
 
 
-COMMANDS = {command.__name__: command for command in (book, test, lab, serve, bench, lock, clean, setup)}
+HOMEWORK = {
+    "release": "Make a problem set for a course: the students' notebook, the solution.",
+    "collect": "Take in what students handed in.",
+    "grade": "Mark it.",
+    "feedback": "Write a page for every student.",
+    "export": "Write the grades of everyone as a table.",
+}
+COMMANDS = {command.__name__: command for command in (book, test, *map(homework, HOMEWORK), lab, serve, bench, lock, clean, setup)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        listing = "\n".join(f"  {name:6} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items())
+        listing = "\n".join(f"  {name:8} {command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items())
         sys.exit(f"usage: python tools/make.py COMMAND\n{listing}")
     name, *arguments = sys.argv[1:]
     if name not in ("lock", "clean", "setup"):
