@@ -7,9 +7,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import listen, settled
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: opens the built site in a real browser")
 
 
 def build(folder, *arguments):
@@ -52,10 +58,20 @@ def small_book(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def site():
-    """The folder of the whole built site; every page is read anew, notebooks come from the cache where they are fresh."""
-    status, log = build(ROOT, "--all")
-    assert status == 0, log
+def site(tmp_path_factory):
+    """The folder of the whole built site, built once a run by whichever process comes first.
+
+    Every page is read anew; notebooks come from the cache where they are fresh.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then each process has a folder of its own in the one of the run
+        shared = shared.parent
+    result = shared / "site.log"
+    with FileLock(shared / "site.lock"):
+        if not result.exists():
+            result.write_text("{}\n{}".format(*build(ROOT, "--all")), encoding="utf-8")
+    status, _, log = result.read_text(encoding="utf-8").partition("\n")
+    assert status == "0", log
     return ROOT / "_build" / "html"
 
 
@@ -71,3 +87,21 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a file without a network, its mathematics typeset; at the end, nothing may have failed or been asked from outside."""
+    complaints, contexts = [], []
+
+    def open_page(path, **settings):
+        contexts.append(browser.new_context(offline=True, **settings))
+        page = contexts[-1].new_page()
+        listen(page, complaints)
+        page.goto(path.as_uri())
+        return settled(page)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints

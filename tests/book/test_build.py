@@ -1,4 +1,6 @@
 """The build stops at what must stop it, executes what is stale, and only that. Each test builds a small book."""
+import re
+
 import pytest
 
 
@@ -30,6 +32,27 @@ def test_the_ledger_page_follows_the_notebooks(small_book):
     small_book.add(claim("an-added-claim", 1, 2))
     status, log = small_book.build()
     assert status == 0 and "an-added-claim" in small_book.page("ledger"), log
+
+
+ADDRESS = "https://github.com/somebody/course"
+BUTTONS = {
+    "chapter": [ADDRESS, f"{ADDRESS}/blob/main/book/chapter.ipynb?plain=1", f"{ADDRESS}/issues/new?title=Issue%20on%20page%20%2Fbook/chapter.html",
+                "https://mybinder.org/v2/gh/somebody/course/main?urlpath=lab/tree/book/chapter.ipynb",
+                "https://colab.research.google.com/github/somebody/course/blob/main/book/chapter.ipynb"],
+    "index": [ADDRESS, f"{ADDRESS}/blob/main/book/index.md?plain=1", f"{ADDRESS}/issues/new?title=Issue%20on%20page%20%2Fbook/index.html"],
+}
+
+
+def test_one_address_turns_on_the_buttons(small_book):
+    """Source, issue and launch buttons lead to this page's file on the branch; without an address there are none."""
+    config = small_book.folder / "_config.yml"
+    for address in ("", ADDRESS):
+        config.write_text(config.read_text().replace('url: ""', f'url: "{address}"', 1))
+        status, log = small_book.build()
+        assert status == 0, log
+        for name, expected in BUTTONS.items():
+            links = [link.partition("&")[0] for link in re.findall(r'<a href="(https?://[^"]+)"[^>]*class="btn', small_book.page(name), re.S)]
+            assert sorted(links) == (sorted(expected) if address else []), f"{name}: {links}"
 
 
 def claim(name, left, right):

@@ -188,12 +188,12 @@ with award(2, "The noise has to come from the generator that is given, and from 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps1-text-4", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## Problem 4. Before you run it (6 points, 15 minutes, prediction)
 #
-# Two classes on a line, each a Gaussian of variance 1; class 1 lies at the larger mean. Below are three such pairs. You start from
-# $x = 0$ at a small time and follow the guided flow towards class 1.
+# Two classes on a line, each a Gaussian of variance 1; class 1 lies at the larger mean. The next cell holds three such pairs.
+# Look at the *guidance term* $w\,(s_1(x) - s(x))$ of class 1 at the point $x$ in the middle between the two means. No noise is added:
+# $s_1$ is the score of class 1 and $s$ that of the whole mixture.
 #
-# Do not run anything yet. For each pair say which way the *guidance term* $w\,(s_1 - s)$ points at the middle between the two means, and
-# how its size compares between the pairs: `largest` is the number of the pair (0, 1 or 2) where it is largest for the same $w = 1$.
-# Then compute the three sizes, with the same law at noise level 0, and put them in `sizes`. The rest of the points are for the reason.
+# Do not run anything yet. Which way does the term point: `"left"`, `"right"`, or `"depends on the pair"`? With $w = 1$ for all, in which pair (0, 1 or 2)
+# is it `largest`? Only then compute the three terms at $w = 1$, positive to the right, and put them in `sizes`.
 
 # %% tags=["instance"] nbgrader={"grade": false, "grade_id": "ps1-pairs", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # The means of the two classes, a row a pair, and the weight of class 1 in each.
