@@ -7,8 +7,9 @@ SEEDS = (0, 1, 2026, 987654321)
 
 WRONG = {  # name: (problem, replaced in the reference or put in its place), the points that are left
     # Problem 1
-    "tilt-one-plus-w": ("tilt", [("+ w * p.log_posterior", "+ (1 + w) * p.log_posterior")], 0),
-    "tilt-wrong-sign": ("tilt", [("+ w * p.log_posterior", "- w * p.log_posterior")], 0),
+    "tilt-one-plus-w": ("tilt", [("+ w * p.log_posterior", "+ (1 + w) * p.log_posterior")], 1),  # the widths of uneven intervals
+    "tilt-wrong-sign": ("tilt", [("+ w * p.log_posterior", "- w * p.log_posterior")], 1),
+    "tilt-forgotten": ("tilt", [("+ w * p.log_posterior", "+ 0 * p.log_posterior")], 0),
     "tilt-not-normalised": ("tilt", [("return logs - log_kept, log_kept", "return logs, log_kept")], 1),
     "tilt-one-width-for-all": ("tilt", [("np.exp(logs - peak), grid)", "np.exp(logs - peak), dx=grid[1] - grid[0])")], 9),
     "tilt-share-not-its-logarithm": ("tilt", [("return logs - log_kept, log_kept", "return logs - log_kept, np.exp(log_kept)")], 8),
@@ -17,6 +18,7 @@ WRONG = {  # name: (problem, replaced in the reference or put in its place), the
                                     "return np.interp(u, levels[inside], grid[inside]) - flow")], 8),
     "gap-flow-one-plus-w": ("tilt", [("cfg(p, label, w, process)", "cfg(p, label, 1 + w, process)")], 6),
     "gap-time-runs-up": ("tilt", [("spacing=\"angle\")", "spacing=\"angle\")[::-1]")], 6),
+    "gap-grid-too-short": ("tilt", [("np.linspace(-20, 20,", "np.linspace(-8, 8,")], 9),
     "gap-is-zero": ("tilt", [("return flow - np.interp(u, levels[inside], grid[inside])", "return 0 * u")], 6),
     "tilt-the-package-does-it": ("tilt", """
         from guidance import exact, tilt
@@ -30,6 +32,11 @@ WRONG = {  # name: (problem, replaced in the reference or put in its place), the
             return 0 * grid, 0.0
         def gap(p, label, w, u):
             return 0 * u + 0.5""", 0),
+    "tilt-even-and-normalised": ("tilt", """
+        def tilt_on_grid(p, label, w, grid):
+            return 0 * grid - np.log(np.ptp(grid)), 0.0
+        def gap(p, label, w, u):
+            return u - 0.5""", 0),
     "tilt-nan": ("tilt", """
         def tilt_on_grid(p, label, w, grid):
             return np.nan * grid, np.nan

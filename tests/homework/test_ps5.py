@@ -125,7 +125,7 @@ WRONG = {  # cell: its mistakes: {name: (what is replaced in the reference, or t
         "beta-without-the-half": ([("return miss[", "return 2 * miss[")], 5),
         "gradient-not-through-the-denoiser": ([("slope = gain @ g", "slope = g")], 3),
         "variance-before-x-t-is-seen": ([("(Sigma - alpha * Sigma @ gain)", "Sigma")], 5),
-        "square-root-of-h": ([("(1 - alpha**2) *", "np.sqrt(1 - alpha**2) *")], 0),
+        "square-root-of-h": ([("(1 - alpha**2) *", "np.sqrt(1 - alpha**2) *")], 1),  # the naive term follows their own denoiser
         "naive-term-in-the-span": ([("@ g)[:, None] * g", "@ g)[:, None] * (Sigma @ g)")], 7),
         "the-package-does-it": (PACKAGE, 0),
     },
@@ -137,8 +137,9 @@ WRONG = {  # cell: its mistakes: {name: (what is replaced in the reference, or t
         "the-package-does-it": ("from guidance.metrics import off_support_ratio as off_ratio", 0),
     },
     "ps5-push": {
-        "push-frozen-at-the-end": ([("push(t)", "push(eps)")], 4),
-        "tau-to-the-fourth": ([("c = 1 - tau2", "c = 1 - tau2**2")], 2),
+        "push-frozen-at-the-end": ([("push(t)", "push(eps)")], 2),
+        "tau-to-the-fourth": ([("c = 1 - tau2", "c = 1 - tau2**2")], 3),
+        "stop-not-resolved": ([("0, np.log(200 / eps)", "max(0, np.log(0.02 / eps)), np.log(200 / eps)")], 2),
         "wrong-time-direction": ([("0, np.log(200 / eps)", "-20, 0")], 0),
         "closed-form-of-small-eps": ("def left_behind(push, eps, tau2): return push(eps) * eps * np.log(4 / eps)", 0),
         "pull-forgotten": ([("return (np.exp(eps / 2) - c * np.exp(-eps / 2)) *", "return 1.0 *")], 0),

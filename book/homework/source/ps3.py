@@ -70,9 +70,9 @@ def relative_error(value, truth):
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps3-text-1", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## Problem 1. The tilt, and by how much the flow misses it (10 points, 30 minutes, code)
 #
-# **(a)** Write `tilt_on_grid(p, label, w, grid)` for a law `p` on a line. `grid` is an increasing array `(n,)`; its points need
-# *not* be equally spaced. It covers all the mass that counts, so integrals are sums over the grid, say by the trapezoidal rule
-# $\int f \approx \sum_i \frac12 (f_i + f_{i+1})(x_{i+1} - x_i)$. Return two things:
+# **(a)** Write `tilt_on_grid(p, label, w, grid)` for a Gaussian mixture `p` on a line. `grid` is an increasing array
+# `(n,)`; its points need *not* be equally spaced. It covers all the mass that counts, so integrals are sums over the grid, say by
+# the trapezoidal rule $\int f \approx \sum_i \frac12 (f_i + f_{i+1})(x_{i+1} - x_i)$. Return two things:
 #
 # - the log-density $\log\pi$ at the grid points, `(n,)`, with $\pi$ normalised to one;
 # - `log_kept` $= \log Z = \log\int p(x \mid c)\, p(c \mid x)^w\, dx$, a number: for $w \ge 0$ the log-probability that a draw of
@@ -84,8 +84,8 @@ def relative_error(value, truth):
 # `(n, 1) -> (n,)`. The grader's grids are fine; it asks for both answers to $10^{-3}$.
 #
 # **(b)** Write `gap(p, label, w, u)`: the `u`-quantile of the guided flow's law minus that of the tilt, for an array of levels
-# `u` `(m,)` in $(0, 1)$, to $5 \cdot 10^{-3}$. `p` is a Gaussian mixture on a line whose components all lie in $[-6, 6]$
-# with standard
+# `u` `(m,)` in $[0.1, 0.9]$ and $0 \le w \le 5$, to $5 \cdot 10^{-3}$. `p` is a Gaussian mixture on a line whose components
+# have their means in $[-6, 6]$ and standard
 # deviations between 0.4 and 2. On a line the flow is an increasing map of its start, so it takes the `u`-quantile of $N(0, 1)$ to
 # its own. You may run it with `sample` and `cfg`; `process.times(200, T=10.0, spacing="angle")` is a grid in time that goes
 # well with the methods
@@ -125,6 +125,9 @@ pair = GaussianMixture([[-1.0], [1.0]])
 grid = np.linspace(-8, 8, 2001)
 log_density, log_kept = tilt_on_grid(pair, 1, 1.0, grid)
 assert log_density.shape == (2001,) and log_kept < 0
+assert np.isclose(tilt_on_grid(pair, 1, 0.0, grid)[1], 0, atol=1e-3), "at w = 0 all are kept"
+whole = pair.log_prob(grid[:, None])
+assert np.allclose(tilt_on_grid(pair, 1, -1.0, grid)[0], whole, atol=1e-3), "w = -1 is the whole law"
 assert np.trapezoid(grid * np.exp(log_density), grid) > 1
 assert gap(pair, 1, 1.0, np.array([0.5]))[0] > 0
 ### BEGIN HIDDEN TESTS
@@ -138,10 +141,16 @@ with award(1, "At w = 0 the tilt is the class, and at w = -1 it is the whole law
 with award(2, "The log-density is wrong at a positive w: check the power, its sign, the constant."):
     assert error(student.tilt_on_grid(p, 1, w, even)[0], law.log_prob(even[:, None])) < 1e-3
 with award(1, "On points that are not equally spaced each interval has its own width."):
-    assert error(student.tilt_on_grid(p, 1, w, uneven)[0], law.log_prob(uneven[:, None])) < 1e-3
+    found = checked(student.tilt_on_grid(p, 1, w, uneven)[0], uneven.shape)
+    assert abs(np.trapezoid(np.exp(found), uneven) - 1) < 1e-3, "the integral is not one"
+    chance = p.log_posterior(uneven[:, None], 1)  # any power of it: the power is judged above
+    other = found - p.given(1).log_prob(uneven[:, None])
+    line = np.polyfit(chance, other, 1)
+    assert abs(line[0]) > 0.5 and error(np.polyval(line, chance), other) < 1e-3, "it is no tilt"
 with award(1, "log_kept is not the logarithm of the mean of p(c | x)^w over the class."):
     assert error(student.tilt_on_grid(p, 1, w, even)[1], law.log_normaliser) < 1e-3
-with award(1, "Where p(c | x)^w underflows, the answer has to be right too: stay with logarithms."):
+with award(1, "The log-density or log_kept is wrong for a power that underflows everywhere "
+              "(if the lines above are right: stay with logarithms)."):
     hidden, power = draw_hidden(rng), rng.uniform(300, 400)
     law = Tilted(hidden, 1, power)
     log_density, log_kept = student.tilt_on_grid(hidden, 1, power, even)
@@ -154,14 +163,19 @@ found = np.full(4, np.nan)
 with award(2, "The gap has the wrong size: check both quantiles, the flow's start and strength."):
     found = student.gap(p, 1, w, u)
     assert error(np.abs(checked(found, (4,))), truth) < 5e-3
-with award(1, "The gap has the wrong sign: it is flow minus tilt."):
+with award(1, "The gap is flow minus tilt (if the line above is lost, look there first)."):
     assert error(found, truth) < 5e-3
-with award(1, "For a class between two others the gap is wrong: it need not have one sign."):
+with award(1, "The gap is wrong for a class between two others, where it need not have one sign, "
+              "or for a wide class far out."):
     side = rng.uniform(1.8, 2.4)
     middle = GaussianMixture([[-side], [0.0], [side]], covs=rng.uniform(0.8, 1.2), labels=[0, 1, 2])
     w, u = rng.uniform(0.8, 1.5), np.array([0.1, 0.4, 0.9])
     truth = FlowMap(middle, 1, w, T=10.0).quantile(u) - Tilted(middle, 1, w).quantile(u)
-    assert error(student.gap(middle, 1, w, u), truth) < 5e-3
+    assert error(student.gap(middle, 1, w, u), truth) < 5e-3, "between two others"
+    outer, w = rng.uniform(5, 6) * rng.choice([-1, 1]), rng.uniform(2, 5)
+    wide = GaussianMixture([[outer], [0.5 * outer]], covs=np.array([[rng.uniform(3.2, 4)], [1]]))
+    truth = FlowMap(wide, 0, w, T=10.0).quantile(u) - Tilted(wide, 0, w).quantile(u)
+    assert error(student.gap(wide, 0, w, u), truth) < 5e-3, "wide and far out"
 ### END HIDDEN TESTS
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps3-text-2", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -212,6 +226,9 @@ def weigh(p, label, w, x, log_source):
 pair = GaussianMixture([[-1.0], [1.0]])
 draws = draw_tilt(pair, 1, 2.0, 1000, np.random.default_rng(1))
 assert draws.shape == (1000, 1) and draws.mean() > 1.1
+assert len(np.unique(draws)) == 1000, "independent draws do not repeat"
+again = draw_tilt(pair, 1, 2.0, 1000, np.random.default_rng(1))
+assert np.array_equal(draws, again), "all randomness comes from rng"
 x = pair.given(1).sample(5, np.random.default_rng(1))[0]
 weights, size = weigh(pair, 1, 0.0, x, pair.given(1).log_prob(x))
 assert np.isclose(size, 5)
@@ -327,6 +344,8 @@ def edge_distance(xi, w, a, b):
 # %% nbgrader={"grade": true, "grade_id": "ps3-check-edge", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
 # Quick tests. In the middle of the noised class half of it is missing; guidance brings a sample closer to the edge.
 assert np.isclose(missing_level(np.array([1.5 * np.exp(-0.3)]), 0.3, 1.0, 2.0)[0], 0.5)
+assert np.isclose(missing_level(np.array([1.75 * np.exp(-0.3)]), 0.3, 1.0, 2.5)[0], 0.5)
+assert np.isclose(edge_distance(np.zeros(1), 0.0, 1.0, 2.5)[0], 0.75, rtol=0.01), "no guidance"
 strong, weak = (edge_distance(np.zeros(1), w, 1.0, 2.0)[0] for w in (3.0, 1.0))
 assert 0 < strong < weak < 0.5
 ### BEGIN HIDDEN TESTS
@@ -447,14 +466,16 @@ with award(2, "The distances differ: tau falls from 0.5 to the stop, at the spee
 # ### BEGIN SOLUTION
 # Without guidance the pull left is $1 - \delta_c$, so the network with the weakest conditional score is last to come home.
 # Guidance multiplies the
-# *difference* of the two errors by $w$, so the network whose two errors differ most, $\delta_c$ above $\delta_u$, loses its
-# pull first, however small both
-# are. A test at $w = 0$ sees $\delta_c$ only: it prefers the very network that fails.
+# *difference* of the two errors by $w$: the network whose $(\delta_c - \delta_u)/(1 - \delta_c)$ is largest loses its
+# pull first, however small both errors
+# are. At $w = 0$ even a path that starts far outside depends on $\delta_c$ only, so such a test prefers the very network
+# that fails.
 #
 # **Mark scheme.**
 #
 # - 1 point: guidance amplifies the difference $\delta_c - \delta_u$ and not the size of either.
-# - 1 point: at $w = 0$ the unconditional score plays no part, so no test there can tell.
+# - 1 point: at $w = 0$ the unconditional score plays no part, so no test there can tell. Accept also: at $w = 0$ no path
+#   goes far out, so samples show neither error. Accept that unconditional samples ($w = -1$) would depend on $\delta_u$.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "ps3-proof", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
@@ -478,7 +499,8 @@ with award(2, "The distances differ: tau falls from 0.5 to the stop, at the spee
 # Jensen or Cauchy-Schwarz $E[V]^2 \le E[V^2]$, so $R \le 1$. (c) $R = 1$ if and only if $V$ has variance zero: $p(c \mid x)$ is
 # constant on the class (almost everywhere). $R = Z(w)$ if and only if $E[V - V^2] = 0$, so $V = V^2$ almost surely, and as
 # $V > 0$, $V = 1$: the class is certain at each of its
-# points, as for disjoint supports. Then $Z = R = 1$, and the tilt is the class for every $w$.
+# points, as for disjoint supports. Then $Z = R = 1$, and the tilt is the class for every $w$. (In the first case too the
+# tilt is the class, but there rejection may waste most draws: $Z = V$ may be small.)
 #
 # **Mark scheme.**
 #
@@ -501,15 +523,18 @@ with award(2, "The distances differ: tau falls from 0.5 to the stop, at the spee
 # series cannot tell apart. Half a page; you need not run it.
 #
 # ### BEGIN SOLUTION
-# Many answers are good. One: keep the starts. (1) Replace the stop by a last step to the denoiser, and separately lower
-# t_min with the step sizes held: if the share outside falls to
-# nearly zero, it was the stop. (2) Halve all steps, twice, with stop and starts held, and look at the change of each
+# Many answers are good. One: keep the starts. (1) Take one last step to the denoiser at the same stop: with good scores
+# it brings nearly everybody home, so if the share outside falls to nearly zero, it was the stop. Separately lower t_min with
+# the step sizes held, and look at the distances, not only at the share: with good scores they shrink at least in
+# proportion to $\tau$, the noise level in units of the data. A finer stop alone convicts nobody: where a part of the pull is
+# left, $0 < \rho < 1$, it brings samples home too, only more slowly, like $\tau^\rho$. If the finer stop helps and the last
+# step does not, suspect the scores. (2) Halve all steps, twice, with stop and starts held, and look at the change of each
 # sample, not only of the share:
 # if the samples move and the share falls with the step, it was the steps; if they stay, the solver is cleared. (3) Sweep w
 # and look, on the points that the paths visit far out, at
 # w times the difference of the two scores against the conditional one: a critical strength that neither stop nor steps move
 # convicts the scores. A
-# last step takes no sample back in whose pull is gone. It cannot tell which of the two scores is wrong, and it cannot see
+# last step brings no sample home whose pull is gone. The series cannot tell which of the two scores is wrong, and it cannot see
 # an error that both share; with an exact score the
 # stop too sends samples outside, more of them as w grows, so a sweep of w alone proves nothing.
 #

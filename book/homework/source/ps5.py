@@ -123,6 +123,8 @@ def naive_term(x, alpha, mu, Sigma, g, y, beta):
 x, line, g = np.array([[1.0, 3.0], [-0.5, 0.2]]), np.diag([1.0, 0.0]), np.array([1.0, 1.0])
 flat = denoise(x, 0.6, np.zeros(2), line)
 assert np.allclose(flat[:, 1], 0), "the second coordinate of the data is always 0"
+m = np.array([2.0, 0.0])
+assert np.allclose(denoise(0.6 * m[None], 0.6, m, line), m), "the mean of x_t comes from that of x_0"
 term = look_ahead_term(x, 0.6, np.zeros(2), line, g, 2.0, 0.1)
 assert term[0, 0] > 0, "a larger value is asked for than is predicted"
 assert naive_term(x, 0.6, np.zeros(2), line, g, 2.0, 1.0).shape == (2, 2)
@@ -153,10 +155,11 @@ with award(2, "For data on a subspace the look-ahead term has the wrong directio
     term = np.asarray(student.look_ahead_term(x_2, *given_2, g_2, y_2, sigma_2), dtype=float)
     assert term.shape == x_2.shape, f"the shape is {term.shape}, not {x_2.shape}"
     assert ((unit(term) * unit(truth_2)).sum(1) > 1 - 1e-9).all()
-with award(2, "The look-ahead term is wrong for a covariance of full rank: "
-              "look at beta, and at the derivative of a square."):
+with award(2, "The look-ahead term is wrong for a covariance of full rank: look at beta, and at "
+              "the derivative of a square (if the denoiser is wrong, that comes first)."):
     assert relative_error(student.look_ahead_term(x, *given, g, y, sigma), truth) < 1e-6
-with award(1, "The look-ahead term is wrong on a subspace, or for targets on the other side."):
+with award(1, "The look-ahead term is wrong on a subspace, or for targets on the other side "
+              "(if the denoiser is wrong, that comes first)."):
     there = student.look_ahead_term(x_2, *given_2, g_2, y_2, sigma_2)
     assert relative_error(there, truth_2) < 1e-6
     other = 2 * value_2 - y_2  # the mirror images of the target, another one at every point
@@ -165,7 +168,10 @@ with award(1, "The look-ahead term is wrong on a subspace, or for targets on the
 with award(1, "The naive term is wrong: the error of the prediction, along g itself."):
     beta = rng.uniform(0.5, 3)
     naive = student.naive_term(x_2, *given_2, g_2, y_2, beta)
-    assert relative_error(naive, beta * (y_2 - value_2)[:, None] * g_2) < 1e-6
+    predicted = (lambda: value_2,  # or their own: a wrong denoiser has been counted above
+                 lambda: np.asarray(student.denoise(x_2, *given_2), dtype=float) @ g_2)
+    assert any(relative_error(naive, beta * (y_2 - values())[:, None] * g_2) < 1e-6
+               for values in predicted)
 ### END HIDDEN TESTS
 
 # %% nbgrader={"grade": false, "grade_id": "ps5-ratio", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -179,9 +185,10 @@ def off_ratio(x, B):
 
 
 # %% nbgrader={"grade": true, "grade_id": "ps5-check-ratio", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-# Quick test: (3, 4) lies 3 along the first axis and 4 off it. 2 points for off_ratio.
+# Quick test: (3, 4) lies 3 along the first axis and 4 off it, whatever the length of the vector
+# that spans the axis. 2 points for off_ratio.
 x = np.array([[3.0, 4.0], [1.0, 0.0]])
-assert np.allclose(off_ratio(x, np.array([[1.0], [0.0]])), [4 / 3, 0])
+assert np.allclose(off_ratio(x, np.array([[2.0], [0.0]])), [4 / 3, 0])
 ### BEGIN HIDDEN TESTS
 A = np.linalg.qr(rng.standard_normal((7, 3)))[0]
 x = rng.standard_normal((40, 7))
@@ -249,25 +256,28 @@ def close(value, truth):
 
 b, eps, tau2 = rng.uniform(0.5, 3), rng.uniform(0.05, 0.3), rng.uniform(0.02, 0.3)
 soon = eps / 50
-with award(2, "Without thickness a constant push leaves something else behind: "
+with award(1, "Without thickness a constant push leaves something else behind: "
               "look at the signs, and at the end from which you integrate."):
     assert close(student.left_behind(lambda t: b, eps, 0.0), left(b, 0, eps, 0.0))
     backwards = student.left_behind(lambda t: -b, soon, 0.0)
     assert close(backwards, left(-b, 0, soon, 0.0)), "at a small eps"
-with award(2, "With thickness a constant push leaves something else behind."):
+with award(1, "With thickness a constant push leaves something else behind."):
     assert close(student.left_behind(lambda t: b, eps, tau2), left(b, 0, eps, tau2))
     late = student.left_behind(lambda t: b, soon, tau2)
     assert close(late, left(b, 0, soon, tau2)), "at a small eps"
-with award(2, "A push that depends on time leaves something else behind."):
+with award(2, "A push that fades or rises leaves something else behind: "
+              "at which times is b needed?"):
     fade = rng.uniform(2, 4)
     fading = student.left_behind(lambda t: b + fade * np.exp(-t), eps, 0.0)
     assert close(fading, left(b, fade, eps, 0.0))
     rising = student.left_behind(lambda t: b - 0.7 * b * np.exp(-t), eps, tau2)
     assert close(rising, left(b, -0.7 * b, eps, tau2))
+with award(2, "A push that grows towards the end leaves something else behind: "
+              "at which times is b needed, and is the part near the stop resolved?"):
     stop = rng.uniform(0.002, 0.02)
     grown = b * (1 + 2 * np.sinh(stop / 2) * np.arctanh(np.exp(-stop / 2)))
     growing = student.left_behind(lambda t: b / -np.expm1(-t), stop, 0.0)
-    assert close(growing, grown), "one that grows towards the end"
+    assert close(growing, grown)
 ### END HIDDEN TESTS
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps5-text-3", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -396,10 +406,12 @@ def regularised_optimum(Q, b, mu, Sigma, lam):
 
 
 # %% nbgrader={"grade": true, "grade_id": "ps5-check-rounds", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
-# Quick tests of (b) and (c), on a line with mean 0 and variance 1: a linear reward of slope 1, and
-# the reward x - x^2 / 2.
+# Quick tests of (b) and (c), on a line with mean 0 and variance 1: a linear reward of slope 1 from
+# two starts, the reward 2 x - x^2 / 2, and the optimum of the reward x - x^2 / 2.
 one, zero = np.array([1.0]), np.array([0.0])
 assert np.allclose(next_mean(zero, lambda x: one, zero, np.eye(1), 1.0, 0.5, 0.0), 0.25)
+assert np.allclose(next_mean(one, lambda x: one, zero, np.eye(1), 1.0, 0.5, 1.0), 1.25)
+assert np.allclose(next_mean(one, lambda x: 2 - x, zero, np.eye(1), 1.0, 0.5, 0.0), 0.75)
 assert np.allclose(regularised_optimum(np.eye(1), one, zero, np.eye(1), 1.0), 0.5)
 ### BEGIN HIDDEN TESTS
 def true_round(z, grad_f, mu, Sigma, sigma, delta, w):
@@ -428,7 +440,7 @@ z, w = mu + rng.uniform(0.5, 1.5, 4), rng.uniform(0.2, 0.4)
 sigma, delta = rng.uniform(0.3, 0.8, 2)
 given = z, gradient, mu, Sigma, sigma, delta
 with award(1, "Without a refit (w = 0) a round ends elsewhere: "
-              "where does it start, and from what does the aim count?"):
+              "where does it start, where is the gradient taken, and from what does the aim count?"):
     assert relative_error(student.next_mean(*given, 0.0), true_round(*given, 0.0)) < 1e-6
 with award(1, "With a refit (0 < w < 1) a round ends elsewhere: how much of the old data stays?"):
     assert relative_error(student.next_mean(*given, w), true_round(*given, w)) < 1e-6
@@ -566,16 +578,17 @@ with award(2, "The multipliers differ: the derivative of one practical round, at
 #
 # ### BEGIN SOLUTION
 # The theorem's rule has the multiplier $-L/\lambda$ with $L = 2\rho$. That of the practical rule is an average of $1$ and of
-# $-L/\lambda$, with the weights $v = g^\top\Sigma g$ and $\sigma^2$: as long as the gradient at the fixed point is large
-# against $\sigma$, it stays above $-1$. A larger $\delta$ moves the fixed point towards the maximum, where $v$ goes to zero,
-# and at the same time makes $L/\lambda$ larger: the average falls below $-1$.
+# $-L/\lambda$, with the weights $v = g^\top\Sigma g$ and $\sigma^2$. It stays above $-1$ exactly as long as
+# $v > \rho\delta - \sigma^2/2$, that is while the gradient at the fixed point is large enough. A larger
+# $\delta$ moves the fixed point towards the maximum, where $v$ goes to zero, and at the same time makes
+# $L/\lambda$ larger: the average falls below $-1$.
 #
 # **Mark scheme.**
 #
 # - 1 point: the practical multiplier is an average of 1 and that of the theorem's rule (or: its effective step is divided by
 #   $\sigma^2 + v$, which is large where the gradient is).
 # - 1 point: with $\delta$ the fixed point comes closer to the maximum, where the gradient and with it $v$ vanishes, so the
-#   protection does.
+#   protection does. (That $L/\lambda$ grows is not enough alone.)
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "ps5-proof", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
@@ -584,8 +597,8 @@ with award(2, "The multipliers differ: the derivative of one practical round, at
 # The data lie on the span of $A$, $x_0 = Au$ with any law of $u$, and $P = AA^\top$. Two differentiable rewards $f$ and
 # $\tilde f$ on $\mathbb R^D$ agree on the span: $f(x) = \tilde f(x)$ whenever $x = Px$. Elsewhere they are as different as you
 # like. Run Algorithm 1 on each, with the look-ahead term, the exact score, $\beta = 1/(2\operatorname{Var}(Y \mid x_t))$, the
-# practical rule with the gradient of each sample, and the same noise. Take it for granted that samples of look-ahead guidance,
-# with the exact score down to $t = 0$, lie on the span.
+# practical rule with the gradient of each sample, and the same noise. Take it for granted that samples drawn with the
+# exact score down to $t = 0$, unguided or with look-ahead guidance, lie on the span.
 #
 # Show that the two runs have the same samples in every round. Then show by an example that the field of the naive term, in the
 # same round, can differ.
