@@ -4,6 +4,7 @@ The theme draws some fifteen icons with a script of 1.5 MB, puts the search inde
 scripts hold up the first text. Here the icons become a style sheet of a few kilobytes, made from the same script, and the rest
 goes. A repair that finds nothing to repair stops the build: then the theme has changed.
 """
+import io
 import json
 import re
 from html import escape
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from docutils import nodes
+from PIL import Image
 from sphinx.errors import ExtensionError
 
 ICON = re.compile(r'<(?:i|span) class="(?:[^"]* )?(fas|fab|far|fa-solid|fa-brands|fa-regular) +fa-([a-z0-9-]+)')
@@ -74,6 +76,8 @@ def lighten(app, error):
         path.write_text(lightened(page, path.name == "search.html"), encoding="utf-8")
     front = FRONT.format(root=app.builder.get_target_uri(app.config.master_doc), icon=Path(app.config.html_favicon).name, title=escape(app.config.html_title))
     (out / "index.html").write_text(front, encoding="utf-8")
+    for path in (out / "_images").glob("*.png"):
+        quantise(path)
     sheet = out / "_static" / "icons.css"
     icons |= set(re.findall(r"\.(fa[\w-]+)\.fa-([a-z0-9-]+)::before", sheet.read_text())) if sheet.exists() else set()
     sheet.write_text(style_sheet(icons, (out / "_static" / "scripts" / "fontawesome.js").read_text(encoding="utf-8")))
@@ -95,6 +99,17 @@ def lightened(page, searches=False):
     else:
         page = LOCAL_SEARCH.sub("", page)
     return SCRIPT.sub(lambda found: found[0] if "defer" in found[1] or at_once else f'<script defer{found[1]} src="{found[2]}"', page)
+
+
+def quantise(path):
+    """Rewrite a picture with 256 colours of its own where that is smaller; shades differ by too little to see."""
+    with Image.open(path) as image:
+        if image.mode == "P" or image.convert("RGBA").getextrema()[3][0] < 255:  # done before, or see-through
+            return
+        small = io.BytesIO()
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    if small.tell() < path.stat().st_size:
+        path.write_bytes(small.getvalue())
 
 
 def style_sheet(names, script):
