@@ -17,6 +17,8 @@ from sphinx.errors import ExtensionError
 
 ICON = re.compile(r'<(?:i|span) class="(?:[^"]* )?(fas|fab|far|fa-solid|fa-brands|fa-regular) +fa-([a-z0-9-]+)')
 TAG = re.compile(r"<[^>]*>")
+PICTURE = re.compile(r'<img (?=[^>]*src="([^"]*_images/[^"]+\.png)")(?![^>]*width)')
+DPI = 110  # of a figure at its own size; it may have more pixels
 SCRIPT = re.compile(r'<script([^>]*) src="([^"]+)"')
 LOCAL_SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
 REPAIRS = {
@@ -68,16 +70,17 @@ def lighten(app, error):
         return
     out = Path(app.outdir)
     pages, icons = [path for path in out.rglob("*.html") if "_static" not in path.parts], set()
+    for path in (out / "_images").glob("*.png"):
+        quantise(path)
     for path in pages:
         page = path.read_text(encoding="utf-8")
         if "scripts/fontawesome.js" not in page:
             continue  # a redirect, or a page that stood unchanged since the last build
         icons |= set(ICON.findall(page))
-        path.write_text(lightened(page, path.name == "search.html"), encoding="utf-8")
+        page = PICTURE.sub(lambda found: f'<img width="{width(path.parent / found[1])}" ', lightened(page, path.name == "search.html"))
+        path.write_text(page, encoding="utf-8")
     front = FRONT.format(root=app.builder.get_target_uri(app.config.master_doc), icon=Path(app.config.html_favicon).name, title=escape(app.config.html_title))
     (out / "index.html").write_text(front, encoding="utf-8")
-    for path in (out / "_images").glob("*.png"):
-        quantise(path)
     sheet = out / "_static" / "icons.css"
     icons |= set(re.findall(r"\.(fa[\w-]+)\.fa-([a-z0-9-]+)::before", sheet.read_text())) if sheet.exists() else set()
     sheet.write_text(style_sheet(icons, (out / "_static" / "scripts" / "fontawesome.js").read_text(encoding="utf-8")))
@@ -107,9 +110,15 @@ def quantise(path):
         if image.mode == "P" or image.convert("RGBA").getextrema()[3][0] < 255:  # done before, or see-through
             return
         small = io.BytesIO()
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True, dpi=image.info.get("dpi"))
     if small.tell() < path.stat().st_size:
         path.write_bytes(small.getvalue())
+
+
+def width(path):
+    """How wide a figure is shown, in pixels of the page: by its inches, however many pixels it has."""
+    with Image.open(path) as image:
+        return round(image.width * DPI / image.info.get("dpi", (DPI, DPI))[0])
 
 
 def style_sheet(names, script):

@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,10 @@ HOSTILE = {
     "object-answer": "def guided_score(p, label, w, process):\n    return object()",
     "nan": "import numpy as np\ndef guided_score(p, label, w, process):\n    return lambda x, t: np.nan * x",
     "syntax": "def guided_score(p, label, w, process)\n    return (",
+    "tells-the-arguments": "def guided_score(p, label, w, process):\n    raise RuntimeError('LEAK' + repr(p.means))",
+    "tells-them-by-name": "def guided_score(p, label, w, process):\n    raise type('LEAK' + repr(w), (Exception,), {})()",
+    "ages-files": f"import os\nos.utime({str(ROOT)!r}, (0, 0))\n" + REFERENCE,
+    "half-a-character": "x = '\ud800'\n" + REFERENCE,
     "prints-for-ever": "def guided_score(p, label, w, process):\n    while True:\n        print('x' * 10**6)",
 }
 SECONDS = ("--cell-seconds", "4", "--check-seconds", "4", "--total-seconds", "90")
@@ -65,7 +70,7 @@ def notebook(name, changes=None):
 
 def write(folder, student, made, file="ps1.ipynb"):
     (folder / student).mkdir(parents=True)
-    (folder / student / file).write_text(made if isinstance(made, str) else nbformat.writes(made), encoding="utf-8")
+    (folder / student / file).write_text(made if isinstance(made, str) else json.dumps(made), encoding="utf-8")
 
 
 def hand_in(folder):
@@ -102,6 +107,11 @@ def hand_in(folder):
     write(folder, "added-a-cell", helper)
     write(folder, "magic", notebook("magic", {"ps1-ddim-step": "%time 1 + 1\n" + next(
         cell.source for cell in notebook("x").cells if cell.id == "ps1-ddim-step")}))
+    markup = notebook("markup")
+    for cell in markup.cells:
+        if cell.id == "ps1-proof":
+            cell.source = "Proof <script>document.title = 'MARKUP'</script> <img src=x onerror=y>"
+    write(folder, "markup", markup)
     for name, code in HOSTILE.items():
         write(folder, name, notebook(name, {GUIDED: code}))
     (folder / "in-no-folder_ps1.ipynb").write_text(nbformat.writes(notebook("flat")), encoding="utf-8")
@@ -122,7 +132,7 @@ def course(tmp_path_factory):
 
     command("release", "--set", "ps1", "--seed", "11")
     command("collect", "--set", "ps1", "--from", str(folder))
-    command("grade", "--set", "ps1", *SECONDS)
+    command("grade", "--set", "ps1", "--workers", "4", *SECONDS)
     command("feedback", "--set", "ps1")
     command("export")
     return home, printed
@@ -137,12 +147,12 @@ def points(course):
 def test_everybody_is_graded_and_exported(course, points):
     with open(course[0] / "grades.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["student_id"] for row in rows} == set(points) and len(points) == 14 + len(HOSTILE)
+    assert {row["student_id"] for row in rows} == set(points) and len(points) == 15 + len(HOSTILE)
     for row in rows:
         assert float(row["raw_score"]) == points[row["student_id"]]["sum"] and float(row["max_score"]) == 40
 
 
-@pytest.mark.parametrize("student", ["right", "renamed", "renamed-twice", "wrong-kernel", "stripped", "raises-the-points", "added-a-cell", "magic", "in-no-folder"])
+@pytest.mark.parametrize("student", ["right", "renamed", "renamed-twice", "wrong-kernel", "stripped", "raises-the-points", "added-a-cell", "magic", "in-no-folder", "markup"])
 def test_the_right_ones_keep_every_point(points, student):
     assert points[student]["sum"] == 29
 
@@ -163,6 +173,10 @@ def test_the_feedback_says_what_was_wrong_and_shows_no_check(course):
     for student in ("right", "blank", "corrupt", "loop", "deleted"):
         page = (course[0] / "feedback" / student / "ps1" / "ps1.html").read_text(encoding="utf-8")
         assert "HIDDEN TESTS" not in page and "relative_error" not in page
+    for student in HOSTILE:
+        assert not re.search(r"LEAK[\[\dan]", (course[0] / "feedback" / student / "ps1" / "ps1.html").read_text(encoding="utf-8"))
+    page = (course[0] / "feedback" / "markup" / "ps1" / "ps1.html").read_text(encoding="utf-8")
+    assert "MARKUP" in page and "<script>document.title" not in page and "<img src=x" not in page
     assert "took too long" in (course[0] / "feedback" / "loop-inside" / "ps1" / "ps1.html").read_text(encoding="utf-8")
     assert "cannot be read" in (course[0] / "feedback" / "corrupt" / "ps1" / "ps1.html").read_text(encoding="utf-8")
     assert (course[0] / "feedback-ps1.zip").exists()
@@ -174,6 +188,7 @@ def test_answers_in_words_wait_for_a_reader(course):
     with gradebook(course[0]).gradebook as book:
         waiting = {name: book.find_submission("ps1", name).needs_manual_grade for name in ("right", "blank")}
     assert waiting == {"right": True, "blank": False}
+    assert "are not marked yet" in course[1]["export"]
 
 
 def test_the_release_holds_no_solution(course):

@@ -18,8 +18,13 @@ WRONG = {  # name: (cells of the reference, what is replaced in them), the point
                     {"ps1-check-ddpm": 6}),
     "one-noise-for-all": ({"ps1-ddpm-step": [("rng.standard_normal(x.shape)", "rng.standard_normal(x.shape[1:])")]},
                           {"ps1-check-ddpm": 2}),
-    "numbers-of-last-year": ({"ps1-prediction": "direction, largest, sizes = 'right', 99, [0.4, 0.9, 1.7]"}, {"ps1-check-prediction": 1}),
+    "numbers-of-last-year": ({"ps1-prediction": "means, weights = np.array([[0.3, -1.1], [0, 2.2], [1, -2]]), np.array([.4, .5, .3])\n"
+        "terms = (means[:, 1] - means[:, 0]) * (1 - weights)\ndirection, largest = 'depends on the pair', 9"}, {"ps1-check-prediction": None}),
     "weight-of-the-wrong-class": ({"ps1-prediction": [("(1 - weights)", "weights")]}, {"ps1-check-prediction": None}),
+    "the-method-does-it": ({"ps1-guided-score": "def guided_score(p, label, w, process):\n    return lambda x, t: p.noised("
+                           "process.alpha(t), process.sigma(t)).guided_score(x, label, w)"}, {"ps1-check-guided": 0}),
+    "the-source-does-it": ({"ps1-guided-score": "import importlib, guidance.guide\nimportlib.reload(guidance.guide)\n"
+                            "guided_score = guidance.guide.cfg"}, {"ps1-check-guided": 0}),
     "the-package-does-it": ({"ps1-guided-score": "from guidance import cfg\n\ndef guided_score(p, label, w, process):\n"
                                                  "    return cfg(p, label, w, process)"}, {"ps1-check-guided": 0}),
 }
@@ -29,6 +34,24 @@ WRONG = {  # name: (cells of the reference, what is replaced in them), the point
 def test_the_reference_has_full_marks_and_a_blank_notebook_none(marked, seed):
     assert marked("ps1", seed) == FULL
     assert set(marked("ps1", seed, blank=True).values()) == {0}
+
+
+def test_single_precision_and_rounded_numbers_are_right(marked):
+    assert marked("ps1", 5, {
+        "ps1-ddim-step": [("slope = score(x, t)", "x = x.astype(np.float32)\n    slope = score(x, t).astype(np.float32)")],
+        "ps1-guided-score": [("return conditional + w * (conditional - unconditional)",
+                              "return ((1 + w) * conditional.astype(np.float32) - w * unconditional.astype(np.float32))")],
+        "ps1-prediction": [("* (1 - weights)", "* (1 - weights)\nterms = terms.round(3)")],
+    }) == FULL
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_answers_of_another_course_fail(marked, seed):
+    from homework import release
+
+    (theirs,) = release.public_cells(release.student_version("ps1", seed + 1))
+    answers = next(cell.source for cell in release.solution_version("ps1", seed + 1).cells if cell.id == "ps1-prediction")
+    assert marked("ps1", seed, {"ps1-prediction": theirs + "\n" + answers})["ps1-check-prediction"] <= 2
 
 
 @pytest.mark.parametrize("mistake", WRONG)

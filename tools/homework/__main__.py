@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -103,17 +103,28 @@ def run_collect(course, name, origin):
     target, origin = released(course, name), Path(origin).expanduser()
     if not origin.exists():
         raise ValueError(f"from={str(origin)!r} does not exist")
+    notes = {}
     with tempfile.TemporaryDirectory() as unpacked:
-        students = collect.gather(collect.unpack(origin, unpacked) if origin.is_file() else origin, name)
-        notes = {}
-        for student, paths in students.items():
-            notebook, notes[student] = collect.read_submission(paths, target)
-            if notes[student]:
-                notebook.cells.insert(0, nbformat.v4.new_markdown_cell("Note: " + "; ".join(notes[student]) + ".", id="note"))
+        students = collect.gather(collect.unpack(origin, Path(unpacked, "all")) if origin.is_file() else origin, name)
+        for number, (student, paths) in enumerate(students.items()):
+            try:
+                notebook, notes[student] = collect.read_submission(list(collect.opened(paths, Path(unpacked, str(number)))), target)
+                text = nbformat.writes(with_note(notebook, notes[student]))
+            except Exception as error:  # whatever one student sent, the others are collected
+                notebook, _ = collect.rebuild(target, [])
+                notes[student] = [f"nothing could be taken in ({type(error).__name__}): look at {paths[0].name} yourself"]
+                text = nbformat.writes(with_note(notebook, notes[student]))
             path = course / "submitted" / student / name / f"{name}.ipynb"
             path.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(notebook, path)
+            path.write_text(text, encoding="utf-8")
     return notes
+
+
+def with_note(notebook, lines):
+    """The notebook with what was mended in it at its top."""
+    if lines:
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell(collect.harmless("Note: " + "; ".join(lines) + "."), id="note"))
+    return notebook
 
 
 def run_grade(course, name, workers, limits):
@@ -125,6 +136,14 @@ def run_grade(course, name, workers, limits):
         raise ValueError(f"set {name} has no submissions in {course}: run make collect SET={name} FROM=... first")
 
     def mark(student):
+        try:
+            return marked(student)
+        except Exception as error:  # a fault of ours or of one notebook's: the others are marked
+            empty = {cell.metadata.nbgrader.grade_id: {"points": 0.0, "most": cell.metadata.nbgrader.points, "lines": ["not marked yet"]}
+                     for cell in source.cells if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade")}
+            return {"checks": empty, "errors": {}, "fences": {}, "failed": f"{type(error).__name__}: {error}"}
+
+    def marked(student):
         notebook = nbformat.read(paths[student], as_version=4)
         cells = [(cell.metadata.get("nbgrader", {}).get("grade_id", cell.id), cell.source) for cell in notebook.cells
                  if cell.cell_type == "code" and not cell.metadata.get("nbgrader", {}).get("grade")]
@@ -133,10 +152,15 @@ def run_grade(course, name, workers, limits):
 
     results, folder = {}, course / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(workers) as pool:
-        for student, result in tqdm(zip(paths, pool.map(mark, paths)), total=len(paths), desc=f"marking {name}"):
-            results[student] = result
-            (folder / f"{student}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    pool = ThreadPoolExecutor(workers)
+    try:
+        running = {pool.submit(mark, student): student for student in paths}
+        for done in tqdm(as_completed(running), total=len(paths), desc=f"marking {name}"):
+            results[running[done]] = done.result()
+            (folder / f"{running[done]}.json").write_text(json.dumps(done.result(), indent=1), encoding="utf-8")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    results = {student: results[student] for student in paths}
     api = gradebook(course)
     for student in tqdm(paths, desc="entering the points"):
         succeeded(api.autograde(name, student, force=True, create=True), student)
@@ -167,6 +191,13 @@ def run_feedback(course, name):
             shutil.copytree(course / "feedback" / student / name, Path(folder) / student)
         shutil.make_archive(str(course / f"feedback-{name}"), "zip", folder)
     return course / f"feedback-{name}.zip"
+
+
+def unmarked(course, name=None):
+    """How many submissions hold answers in words that nobody has marked yet."""
+    with gradebook(course).gradebook as book:
+        return sum(submission.needs_manual_grade for assignment in book.assignments if name in (None, assignment.name)
+                   for submission in book.assignment_submissions(assignment.name))
 
 
 def run_export(course):
@@ -222,6 +253,9 @@ def main(arguments=None):
         for student, result in results.items():
             checks = result["checks"].values()
             print(f"  {student:24} {sum(c['points'] for c in checks):5g} of {sum(c['most'] for c in checks):g}")
+        for student, result in results.items():
+            if "failed" in result:
+                print(f"  LOOK: {student} could not be marked and has no points: {result['failed']}")
         fenced = all(result["fences"].get("landlock") for result in results.values())
         print(f"points of each problem: {course / f'points-{given.set}.csv'}; answers in words wait for you in nbgrader")
         print("each submission ran in a process of its own, its files fenced by " + ("the kernel" if fenced else "Python alone: see the guide"))
@@ -229,6 +263,8 @@ def main(arguments=None):
         print(f"return {run_feedback(course, given.set)}")
     else:
         print(f"grades of everyone: {run_export(course)}")
+    if given.command in ("feedback", "export") and (open_ones := unmarked(course, given.set)):
+        print(f"answers in words of {open_ones} submissions are not marked yet and count as zero")
 
 
 if __name__ == "__main__":

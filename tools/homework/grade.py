@@ -11,6 +11,7 @@ and with everything that the set's private cells define.
 """
 from __future__ import annotations
 
+import builtins
 import contextlib
 import pickle
 import queue
@@ -54,6 +55,7 @@ class Process:
     limits: Limits
     withheld: tuple = ()
     lent: list = field(default_factory=list)
+    secret: bool = False  # whether the process has been given arguments that only the checks know
 
     def __post_init__(self):
         command = [sys.executable, "-m", "homework.worker", str(self.limits.memory), str(int(self.limits.total)), *self.withheld]
@@ -89,7 +91,7 @@ class Process:
         return lambda *args, **kwargs: self.call({"number": number}, args, kwargs, self.deadline)
 
     def call(self, what, args, kwargs, deadline):
-        lend = self.lend
+        lend, self.secret = self.lend, True
         self.send({**what, "args": [lend(value) for value in args], "kwargs": {key: lend(value) for key, value in kwargs.items()}})
         return self.wait(deadline)
 
@@ -109,12 +111,19 @@ class Process:
                 if "ask" in message:
                     self.answer(message)
                 elif "error" in message:
-                    raise StudentError("it is not written yet" if message.get("blank") is True else f"it raised {message['error']}")
+                    raise StudentError("it is not written yet" if message.get("blank") is True else f"it raised {self.told(message['error'])}")
                 else:
                     return wire.decode(message["value"], self.handed)
             except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
                 self.close()
                 raise StudentError(f"it sent something that cannot be read ({type(error).__name__})") from None
+
+    def told(self, error):
+        """What may be said of an error: all of it in a cell, and in a call its kind alone, for its text could carry the arguments out."""
+        if not self.secret:
+            return error
+        kind = getattr(builtins, str(error).partition(":")[0], None)
+        return kind.__name__ if isinstance(kind, type) and issubclass(kind, BaseException) else "an error"
 
     def answer(self, message):
         try:
@@ -204,7 +213,7 @@ class Marks:
     """The points of one graded cell, property by property."""
 
     def __init__(self, most):
-        self.most, self.points, self.offered, self.lines = most, 0.0, 0.0, []
+        self.most, self.points, self.offered, self.lines, self.error = most, 0.0, 0.0, [], None
 
     @contextlib.contextmanager
     def award(self, points, feedback):
@@ -213,15 +222,21 @@ class Marks:
         try:
             with np.errstate(all="ignore"):
                 yield
-        except StudentError as error:
-            self.lines.append(f"0 of {points}: {feedback} (Your code: {error}.)")
+        except StudentError as error:  # the feedback is for an answer, and there is none
+            self.lines.append(f"0 of {points}: " + ("the same." if str(error) == self.error else f"no answer. Your code: {error}."))
+            self.error = str(error)
         except AssertionError as error:
-            self.lines.append(f"0 of {points}: {feedback}" + (f" ({error})" if str(error) else ""))
+            self.lose(points, feedback + (f" ({error})" if str(error) else ""))
         except Exception as error:  # an answer of another kind than the check can handle: an error here, no crash
-            self.lines.append(f"0 of {points}: {feedback} (Your answer is of the wrong kind: {wire.describe(error)}.)")
+            self.lose(points, f"{feedback} (Or the answer is of another kind than asked for: {type(error).__name__}.)")
         else:
             self.points += points
             self.lines.append(f"{points} of {points}.")
+
+
+    def lose(self, points, feedback):
+        first = all(line.split(" ")[0] != "0" for line in self.lines)
+        self.lines.append(f"0 of {points}: {feedback}" + ("" if first else " Perhaps for the same reason as above: look there first."))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ TCP, SCOPE = 0b11, 0b11  # bind and connect; signals and sockets to processes ou
 REFUSED = ("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.kill", "os.killpg", "pty.spawn",
            "subprocess.Popen", "socket.connect", "socket.bind", "socket.sendto")
 FILES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink",
-         "os.chmod", "os.truncate", "shutil.rmtree", "os.chdir")
+         "os.chmod", "os.chown", "os.utime", "os.setxattr", "os.removexattr", "os.truncate", "shutil.rmtree", "os.chdir")
 
 
 def limit(memory, seconds):
@@ -87,7 +87,7 @@ def watch(readable, writable):
     sys.addaudithook(hook)
 
 
-def readable(package):
-    """The places that a submission needs to read: Python with what is installed, the package, devices."""
-    return sorted({sys.prefix, sys.base_prefix, str(package), "/usr", "/lib", "/lib64", "/etc", "/dev/null", "/dev/urandom",
-                   "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu"})
+def readable():
+    """The places that a submission needs to read: Python with what is installed, the system's libraries, devices."""
+    return sorted({sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/etc/localtime", "/etc/ld.so.cache", "/etc/fonts", "/dev/null",
+                   "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu"})
