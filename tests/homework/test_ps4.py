@@ -4,7 +4,7 @@ import pytest
 
 from homework import grade, release
 
-FULL = {"ps4-check-drift": 8, "ps4-check-path": 6, "ps4-check-meter": 5, "ps4-check-judge": 4, "ps4-check-losers": 3,
+FULL = {"ps4-check-drift": 7, "ps4-check-path": 6, "ps4-check-meter": 5, "ps4-check-judge": 4, "ps4-check-losers": 3,
         "ps4-check-prediction": 4}
 SEEDS = (0, 1, 2026, 987654321)
 NO_PREDICTION = {"ps4-prediction": "baselines = most_losers = shares = ..."}
@@ -19,21 +19,21 @@ STUDENTS = {
         "judge": [("mean + half <", "mean - half >"), ("if mean - half > baseline else \"open\"",
                                                        "if mean + half < baseline else \"open\"")],  # lower for higher
         "losers": [("after < before", "after > before")],  # winners
-    }, {"drift": 4, "path": 2, "meter": 0, "judge": 2, "losers": 2}),
+    }, {"drift": 4, "path": 2, "meter": 2, "judge": 2, "losers": 2}),
     "strengths-and-baselines": ({
         "drift": [("2 * score(x, t)", "score(x, t)")],  # the drift of the flow
         "path": [("c + w *", "c + (1 + w) *")],
         "meter": [("rest + delta / 2", "rest")],  # the half of the energy is missing
         "judge": [("1 / prior", "prior")],
         "losers": [("after < before", "after <= before")],  # equal pairs counted
-    }, {"drift": 3, "path": 4, "meter": 0, "judge": 2, "losers": 2}),
+    }, {"drift": 3, "path": 4, "meter": 2, "judge": 2, "losers": 2}),
     "roots-and-sums": ({
         "drift": [(" + (right - 2 * here + left) / h**2", "")],  # without Ito's term
         "path": [("np.sqrt(2 * (t - s))", "2 * (t - s)")],
         "meter": [("total[k] + (delta", "(delta")],  # steps not added up
         "judge": [(" / np.sqrt(len(q))", "")],  # a spread for a standard error
         "losers": [("gap.max() / len(u)", "np.mean(after < before)")],  # the share for the floor
-    }, {"drift": 3, "path": 2, "meter": 2, "judge": 1, "losers": 1}),
+    }, {"drift": 3, "path": 2, "meter": 3, "judge": 1, "losers": 1}),
     "one-too-few": ({
         "drift": [("range(x.shape[1])", "range(1)")],  # the first coordinate only
         "path": [("cond(x, t)", "cond(x, s)")],  # both scores at the end of the step
@@ -47,7 +47,7 @@ STUDENTS = {
         "meter": [("enumerate(zip(times[:-1], times[1:]))", "enumerate(zip(times[1:], times[:-1]))")],  # time turned round
         "judge": [("1.96 *", "1.64 *")],  # 90%
         "losers": [("np.sort(before), u", "before, u")],  # not sorted
-    }, {"drift": 3, "path": 4, "meter": 0, "judge": 3, "losers": 1}),
+    }, {"drift": 3, "path": 4, "meter": 2, "judge": 3, "losers": 1}),
     "noise-of-their-own": ({
         "drift": [("h, here = 1e-3", "h, here = 1e-8")],  # second differences of rounding errors
         "path": [("* z", "* np.random.default_rng(0).standard_normal(z.shape)")],
@@ -55,6 +55,18 @@ STUDENTS = {
         "judge": [("inverse = 1 / q", "inverse = np.random.default_rng(0).choice(1 / q, len(q))")],
         "losers": [("np.mean(after < before)", "np.mean(after < np.random.default_rng(0).permutation(before))")],
     }, {"drift": None, "path": 0, "meter": 0, "judge": None, "losers": 2}),
+    "half-of-it": ({
+        "drift": [("rate = -(f(x, t + h) - f(x, t - h)) / (2 * h)", "rate = 0.0")],  # without the clock
+        "meter": [("(2 * length)", "length")],  # the variance is half of what it is
+        "losers": [("u = np.sort(after)\n", "u = np.sort(before)\n"),  # thresholds from `before` only
+                   ("np.searchsorted(u, u, \"right\") - np.searchsorted(np.sort(before), u,",
+                    "np.searchsorted(np.sort(after), u, \"right\") - np.searchsorted(u, u,")],
+    }, {"drift": 4, "meter": 2, "losers": 1}),
+    "on-a-grid": ({
+        "meter": [("    return total", "    return total.mean(1, keepdims=True) + 0 * total")],  # one reading for all points
+        "losers": [("u = np.sort(after)\n", "u = np.linspace(0, 1, 1001)\n"),
+                   ("np.searchsorted(u, u, \"right\")", "np.searchsorted(np.sort(after), u, \"right\")"), ("len(u)", "len(after)")],
+    }, {"meter": 2, "losers": 1}),
     "constants": ({
         "drift": "def drift(f, score, x, t):\n    return np.zeros(len(x))",
         "path": "def guided_path(cond, uncond, w, x, times, noise):\n    return np.full((len(times), *x.shape), np.nan)",

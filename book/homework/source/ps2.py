@@ -2,8 +2,8 @@
 # # Problem set 2: confidence, diversity, and steps that are too long
 #
 # **You will** compute a confidence that does not break far from the data, measure how much entropy guidance takes from a flow,
-# find the strength at which a sampler tears a class apart, say what three runs will do before you run them, and prove that
-# guidance leaves most directions of a high-dimensional sample alone.
+# find the strength at which a sampler splits a class, say what three runs will do before you run them, and prove that
+# guidance leaves most directions of a high-dimensional sample alone when classes are few.
 #
 # **You need** Part II: the chapters "Confidence", "Diversity" and "Strong guidance". From Part I, the guided score and the
 # reverse flow. **Time** 110 minutes. **Points** 40: problems 1 to 3 are code (25), 4 is a prediction (6), 5 a proof (6), 6 is open (3).
@@ -57,7 +57,7 @@ def exact_log_odds(x, means, variances, weights, labels, c):
 
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps2-text-1", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# ## Problem 1. How sure is the law? (7 points, 15 minutes, code)
+# ## Problem 1. How sure is the law? (5 points, 12 minutes, code)
 #
 # A guided sample is often so far from the other classes that $p(c \mid x)$ rounds to 1, and with large $w$ so far from everything that
 # all densities round to 0. The log-odds of the class against *all the rest*,
@@ -69,8 +69,8 @@ def exact_log_odds(x, means, variances, weights, labels, c):
 # (not standard deviations), the weights `weights` (K,), and the class of each component in `labels` (K,). A class may own
 # several components. It returns $\ell$ as an array (n,).
 #
-# It has to be right to eight digits for any finite `x`, hundreds of standard deviations away, and where $1 - p(c \mid x)$ is far below the
-# rounding error of 1. A weight may be 0; such a component does not exist, whoever is close to it. The class and the rest each have
+# It has to be right to eight digits (of the largest value asked for), also for `x` hundreds of standard deviations away, and where
+# $1 - p(c \mid x)$ is far below the rounding error of 1. A weight may be 0; such a component does not exist, whoever is close to it. The class and the rest each have
 # at least one component of positive weight.
 
 # %% nbgrader={"grade": false, "grade_id": "ps2-log-odds", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -86,18 +86,22 @@ def log_odds(x, means, variances, weights, labels, c):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ps2-check-log-odds", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
-# Quick test. Two equal classes at -1 and 1 with variance 1: the log-odds of the right one are 2 x.
+# %% nbgrader={"grade": true, "grade_id": "ps2-check-log-odds", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+# Quick tests. Two equal classes at -1 and 1 with variance 1: the log-odds of the right one are 2 x.
 line = np.array([[-3.0], [0.0], [0.5], [500.0]])
 two = np.array([[-1.0], [1.0]])
 found = log_odds(line, two, np.ones(2), np.array([0.5, 0.5]), np.array([0, 1]), 1)
 assert found.shape == (4,) and np.allclose(found, 2 * line[:, 0])
+# Two equal classes at 0 in the plane, one of variance 1 and one of variance 2: the narrow one is denser in the middle.
+plane, both = np.array([[0.0, 0.0], [1.0, -1.0]]), np.zeros((2, 2))
+found = log_odds(plane, both, np.array([1.0, 2.0]), np.array([0.5, 0.5]), np.array([0, 1]), 0)
+assert np.allclose(found, [np.log(2), np.log(2) - 0.5])
 ### BEGIN HIDDEN TESTS
 labels, c = rng.permutation([0, 0, 1, 1, 2, 2]), int(rng.integers(3))
 means, variances = rng.uniform(-2, 2, (6, 3)), rng.uniform(0.3, 1.5, 6)
 law = (means, variances, rng.dirichlet(np.full(6, 5.0)), labels, c)
 x = 1.5 * rng.standard_normal((60, 3))
-with award(3, "At ordinary points the log-odds are wrong: look at the normalising factors of "
+with award(2, "At ordinary points the log-odds are wrong: look at the normalising factors of "
               "unequal variances, at the weights, and at classes of several components."):
     assert relative_error(student.log_odds(x, *law), exact_log_odds(x, *law)) < 1e-8
 
@@ -109,21 +113,23 @@ while True:  # far out on all sides of four centres of one variance: both signs 
     truth = exact_log_odds(x, *law)
     if truth.max() > 50 and truth.min() < -50:
         break
-with award(2, "Hundreds of standard deviations from all centres the answer breaks: no density "
-              "can be computed there, only its logarithm."):
+with award(1, "Hundreds of standard deviations from all centres the answer breaks: stay with "
+              "logarithms, and form neither p(c | x) nor 1 - p(c | x)."):
     assert relative_error(student.log_odds(x, *law), truth) < 1e-8
 
 direction = rng.standard_normal(2)
 direction /= np.linalg.norm(direction)
 means = np.multiply.outer([0.0, rng.uniform(14, 20), -rng.uniform(14, 20)], direction)
-variances, labels = rng.uniform(0.7, 1.3, 3), np.array([1, 0, 2])
+variances, labels = np.full(3, rng.uniform(0.7, 1.3)), np.array([1, 0, 2])
 law = (means, variances, rng.dirichlet(np.full(3, 5.0)), labels, 1)
 x = 0.5 * rng.standard_normal((20, 2))
-with award(1, "Where the class is nearly certain the answer breaks: 1 - p(c | x) cannot be had "
-              "by subtraction."):
+with award(1, "Where the class is nearly certain the answer breaks: stay with logarithms, and "
+              "form neither p(c | x) nor 1 - p(c | x)."):
     assert relative_error(student.log_odds(x, *law), exact_log_odds(x, *law)) < 1e-8
 
-ghost = 60 * np.array([-direction[1], direction[0]])  # a place of weight 0, 60 deviations away
+# A place of weight 0 about 60 deviations away, where the class is about as likely as a rival.
+means = np.multiply.outer([0.0, rng.uniform(2, 3), -rng.uniform(2, 3)], direction)
+ghost = 0.5 * means[1] + 60 * np.array([-direction[1], direction[0]])
 weights, v = rng.dirichlet(np.full(3, 5.0)), rng.uniform(0.7, 1.0)
 x = ghost + 0.5 * rng.standard_normal((20, 2))
 truth = exact_log_odds(x, means, np.full(3, v), weights, labels, 1)
@@ -134,7 +140,7 @@ with award(1, "A component of weight 0 does not exist, even for points that lie 
 ### END HIDDEN TESTS
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps2-text-2", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# ## Problem 2. What the squeeze takes (10 points, 30 minutes, code)
+# ## Problem 2. What the squeeze takes (12 points, 33 minutes, code)
 #
 # Let $p = \sum_k \pi_k N(\mu_k, \Sigma)$ with one covariance, and guide to one component $c$. The chapter on diversity shows that the
 # guided flow loses entropy at the rate, per unit of the clock $r$,
@@ -146,7 +152,8 @@ with award(1, "A component of weight 0 does not exist, even for points that lie 
 #
 # **a)** (5 points) Write `squeeze(x, r, means, cov, weights, w)`: the expression under the mean, $w\,r\,\mathrm{tr}(\dots)$, at each
 # point. It takes `x` (n, d), a number `r` in (0, 1), `means` (K, d), `cov` (d, d), positive `weights` (K,) and a number `w`, and returns
-# an array (n,). Right to six digits, also hundreds of standard deviations from every centre.
+# an array (n,). The largest error may be $10^{-6}$ of the largest value asked for, also where some points are hundreds of standard
+# deviations from every centre.
 
 # %% nbgrader={"grade": false, "grade_id": "ps2-squeeze", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def squeeze(x, r, means, cov, weights, w):
@@ -163,10 +170,12 @@ def squeeze(x, r, means, cov, weights, w):
 
 
 # %% nbgrader={"grade": true, "grade_id": "ps2-check-squeeze", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-# Quick test. Two equal classes at -1 and 1 with variance 1: the covariance of the centre is 1 - tanh(r x)^2.
+# Quick tests. Two equal classes at -1 and 1 with variance v: at level r the covariance of the centre is 1 - tanh(r x / s)^2.
 line = np.array([[-1.0], [0.0], [2.0]])
-found = squeeze(line, 0.5, np.array([[-1.0], [1.0]]), np.eye(1), np.array([0.5, 0.5]), 3.0)
-assert found.shape == (3,) and np.allclose(found, 1.5 * (1 - np.tanh(0.5 * line[:, 0]) ** 2))
+for v, s in ((1.0, 1.0), (2.0, 1.25)):  # s = r^2 v + 1 - r^2
+    found = squeeze(line, 0.5, np.array([[-1.0], [1.0]]), v * np.eye(1), np.array([0.5, 0.5]), 3.0)
+    known = 1.5 * (1 - np.tanh(0.5 * line[:, 0] / s) ** 2) / s**2
+    assert found.shape == (3,) and np.allclose(found, known)
 ### BEGIN HIDDEN TESTS
 def squeezes(x, *rest):
     return relative_error(student.squeeze(x, *rest), exact_squeeze(x, *rest))
@@ -211,8 +220,8 @@ def draw_line(rng):
     """Three classes on a line, their variance, the class to guide to; three strengths that change
     the entropy by at least 0.05; and the entropies, from the slope of the flow map."""
     while True:
-        means = rng.permutation([-1.0, 0.0, 1.0]) + rng.uniform(-0.3, 0.3, 3)
-        v, c = rng.uniform(0.6, 0.8), int(rng.integers(3))
+        means = rng.permutation([-1.0, 0.0, 1.0]) + rng.uniform(-0.15, 0.15, 3)
+        v, c = rng.uniform(0.65, 0.85), int(rng.integers(3))
         weights = rng.dirichlet(np.full(3, 8.0))
         strengths = [rng.uniform(1.0, 3.0), -1.0, rng.uniform(6.0, 10.0)]
         law = GaussianMixture(means[:, None], weights=weights, covs=v)
@@ -222,16 +231,17 @@ def draw_line(rng):
 
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps2-text-2b", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **b)** (5 points) On a line, with $\Sigma = v$, the unguided flow ends with $H_0 = \frac12 \log\bigl(2\pi e\,v / (v r_0^2 + 1 - r_0^2)\bigr)$,
+# **b)** (7 points) On a line, with $\Sigma = v$, the unguided flow ends with $H_0 = \frac12 \log\bigl(2\pi e\,v / (v r_0^2 + 1 - r_0^2)\bigr)$,
 # $r_0 = e^{-10}$, and with $m(r, x) = \sum_k q_k \mu_k$ and $s_r = r^2 v + 1 - r^2$ the guided flow in the clock $r$ is
 #
 # $$ \frac{\mathrm{d}x}{\mathrm{d}r} = \frac{r\,(v - 1)\,x + \mu_c + w\,(\mu_c - m(r, x))}{s_r}, \qquad x(r_0) = \xi \sim N(0, 1). $$
 #
-# Write `guided_entropy(means, v, weights, c, w)`: the entropy $H_w$ of the output $x(1)$, a number, within $10^{-3}$ nats. Here `means`
+# Write `guided_entropy(means, v, weights, c, w)`: the entropy $H_w$ of the output $x(1)$, a number, within $10^{-4}$ nats. Here `means`
 # and `weights` are (K,), `v` is a number, `c` the index of the guided component, and `w` any number from $-1$ to 10. How you get there is
 # up to you; the identity needs the mean of the squeeze along the guided paths, from $r_0$ to 1. Average over the starts
-# by a quadrature, not by chance: random starts are not exact enough. Take nodes until the answer stays; at $w = -1$ it takes the most. A call
-# should take less than 2 seconds. The grader's centres lie between $-1.5$ and 1.5, its variances between 0.5 and 1.
+# by a quadrature, not by chance: random starts are not exact enough. Take nodes, and tighten the tolerances of your solver, until the answer
+# stays; at $w = -1$ it takes the most nodes. A call should take less than 2 seconds. The grader has three centres between $-1.2$ and 1.2, at least 0.7 apart,
+# and variances between 0.6 and 0.9.
 
 # %% nbgrader={"grade": false, "grade_id": "ps2-guided-entropy", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def guided_entropy(means, v, weights, c, w):
@@ -240,8 +250,9 @@ def guided_entropy(means, v, weights, c, w):
     from scipy.integrate import solve_ivp
 
     r0 = np.exp(-10.0)
-    node, share = np.polynomial.hermite_e.hermegauss(60)
-    share = share / share.sum()
+    node = np.linspace(-7, 7, 161)  # the trapezoidal rule: all ends in zeros
+    share = np.exp(-0.5 * node**2)
+    share /= share.sum()
 
     def rate(r, state):
         x, s = state[:-1], r**2 * v + 1 - r**2
@@ -258,27 +269,28 @@ def guided_entropy(means, v, weights, c, w):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ps2-check-entropy", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-# Quick tests. A class alone loses nothing; a class with a rival loses something.
+# %% nbgrader={"grade": true, "grade_id": "ps2-check-entropy", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
+# Quick tests. A class alone loses nothing; a class with a rival loses something, and at w = -1 it gains.
 alone = guided_entropy(np.array([0.7]), 0.5, np.array([1.0]), 0, 3.0)
-assert abs(alone - 0.5 * np.log(np.pi * np.e)) < 1e-3
-with_rival = guided_entropy(np.array([-1.0, 1.0]), 1.0, np.array([0.5, 0.5]), 1, 2.0)
-assert with_rival < 0.5 * np.log(2 * np.pi * np.e)
+assert abs(alone - 0.5 * np.log(np.pi * np.e)) < 1e-4
+pair = np.array([-1.0, 1.0]), 1.0, np.array([0.5, 0.5]), 1
+assert abs(guided_entropy(*pair, -1.0) - 1.75577) < 1e-4
+assert abs(guided_entropy(*pair, 2.0) - 0.96955) < 1e-4
 ### BEGIN HIDDEN TESTS
 law, strengths, truth = draw_line(rng)
 with award(3, "The entropy of the guided flow is wrong: is the mean taken along the guided "
               "paths, from the noise to the data, and is every factor there?"):
-    assert abs(number(student.guided_entropy(*law, strengths[0])) - truth[0]) < 1e-3
-with award(1, "At w = -1 the flow samples the whole mixture, and the entropy has to be that of "
+    assert abs(number(student.guided_entropy(*law, strengths[0])) - truth[0]) < 1e-4
+with award(2, "At w = -1 the flow samples the whole mixture, and the entropy has to be that of "
               "the mixture: are there enough starts?"):
-    assert abs(number(student.guided_entropy(*law, strengths[1])) - truth[1]) < 1e-3
-with award(1, "At a large strength the entropy is wrong: the squeeze is short and early there, "
+    assert abs(number(student.guided_entropy(*law, strengths[1])) - truth[1]) < 1e-4
+with award(2, "At a large strength the entropy is wrong: the squeeze is short and early there, "
               "and the steps have to see it."):
-    assert abs(number(student.guided_entropy(*law, strengths[2])) - truth[2]) < 1e-3
+    assert abs(number(student.guided_entropy(*law, strengths[2])) - truth[2]) < 1e-4
 ### END HIDDEN TESTS
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps2-text-3", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# ## Problem 3. One step, and the strength that tears (8 points, 20 minutes, code)
+# ## Problem 3. One step, and the strength that splits (8 points, 20 minutes, code)
 #
 # Now unit components on a line, $p = \sum_k \pi_k N(\mu_k, 1)$, that mirror each other: for every centre there is one at the opposite
 # place with the same weight. The class to guide to is the single component at 0. The two samplers take Euler steps of length $d$ in $t$, with
@@ -305,13 +317,21 @@ def multiplier(r, w, d, means, weights, sampler):
 
 
 # %% nbgrader={"grade": true, "grade_id": "ps2-check-multiplier", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-# Quick test. Without guidance one step of DDIM is a shift, and one of DDPM shrinks by 1 - d.
+# Quick tests. Without guidance one step of DDIM is a shift, and one of DDPM shrinks by 1 - d.
 r, three, third = np.array([0.2, 0.7, 1.0]), np.array([-2.0, 0.0, 2.0]), np.full(3, 1 / 3)
 assert np.allclose(multiplier(r, 0.0, 0.1, three, third, "ddim"), 1)
 assert np.allclose(multiplier(r, 0.0, 0.1, three, third, "ddpm"), 0.9)
+# At this level and strength one step of DDIM resets a class to its centre.
+for sampler, known in (("ddim", -0.0002), ("ddpm", -1.1004)):
+    assert abs(multiplier(np.array([0.8555]), 10.8, 0.1, three, third, sampler)[0] - known) < 1e-4
 ### BEGIN HIDDEN TESTS
 means, weights = draw_mirrored(rng)
-r, w, d = np.sort(rng.uniform(0.3, 1.0, 12)), rng.uniform(5.0, 20.0), rng.uniform(0.05, 0.2)
+while True:  # multipliers of both signs
+    r, w, d = np.sort(rng.uniform(0.3, 1.0, 12)), rng.uniform(15.0, 30.0), rng.uniform(0.1, 0.2)
+    if exact_multiplier(r, w, d, means, weights, 1).min() < -0.2:
+        break
+
+
 def multipliers(sampler, scores):
     found = student.multiplier(r, w, d, means, weights, sampler)
     return relative_error(found, exact_multiplier(r, w, d, means, weights, scores))
@@ -369,10 +389,17 @@ def torn_from(N, means, weights):
     return high, np.inf if until == first else w[until] / w[first]
 
 
-def draw_torn(rng):
+def draw_far(rng):
+    """Three centres so far apart that growth ends before the run does: P_k, not P_N, exceeds 1."""
+    a, outer = rng.uniform(3.6, 4.4), rng.uniform(0.2, 0.35)
+    order = rng.permutation(3)
+    return np.array([-a, 0.0, a])[order], np.array([outer, 1 - 2 * outer, outer])[order]
+
+
+def draw_torn(rng, draw=draw_mirrored):
     """A mirrored law and a number of steps where a scan by half a percent meets the first tear."""
     while True:
-        (means, weights), N = draw_mirrored(rng), int(rng.integers(60, 150))
+        (means, weights), N = draw(rng), int(rng.integers(60, 150))
         w, lasts = torn_from(N, means, weights)
         if lasts > 1.03:
             return N, means, weights, w
@@ -380,11 +407,11 @@ def draw_torn(rng):
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps2-text-3b", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **b)** (4 points) A run of $N$ equal steps, $d = 10 / N$, starts its steps at $r_j = e^{-(10 - j d)}$, $j = 0, \dots, N - 1$. A tiny start has grown
-# by $P_k = \prod_{j < k} |M(r_j)|$ after $k$ steps of DDIM. As in the chapter we say that the class is torn at the smallest $w > 0$ for which $P_k > 1$
+# by $P_k = \prod_{j < k} |M(r_j)|$ after $k$ steps of DDIM. As in the chapter's prediction we say that the class splits at the smallest $w > 0$ for which $P_k > 1$
 # for *some* $k$ from 1 to $N$. Write `split_strength(N, means, weights)`: this $w$, a number, within half a percent, in less than 2 seconds.
 #
 # $P_k$ does not rise steadily with $w$: whenever a multiplier passes through 0, it dips. So scan upwards in steps of half a percent or
-# less, then bisect. (In the grader's laws the first stretch of torn strengths is at least three percent long.) Where may the scan begin?
+# less, then bisect. (In the grader's laws the first stretch of strengths that split the class is at least three percent long.) Where may the scan begin?
 
 # %% nbgrader={"grade": false, "grade_id": "ps2-split-strength", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def split_strength(N, means, weights):
@@ -413,11 +440,12 @@ def split_strength(N, means, weights):
 assert abs(split_strength(100, np.array([-2.0, 0.0, 2.0]), np.full(3, 1 / 3)) / 71.23 - 1) < 5e-3
 ### BEGIN HIDDEN TESTS
 N, means, weights, truth = draw_torn(rng)
-with award(3, "The strength at which the class is torn is wrong: which steps belong to P_k, and "
-              "at which end of a step is r read?"):
+with award(2, "The strength at which the class splits is wrong: which steps belong to P_k, at "
+              "which end of a step is r read, and is it the smallest such w?"):
     assert abs(number(student.split_strength(N, means, weights)) / truth - 1) < 5e-3
-N, means, weights, truth = draw_torn(rng)
-with award(1, "For a second law and another number of steps it is wrong."):
+N, means, weights, truth = draw_torn(rng, draw_far)
+with award(2, "For far centres it is wrong: P_k counts at every k, not only at the end; and is it "
+              "the smallest such w?"):
     assert abs(number(student.split_strength(N, means, weights)) / truth - 1) < 5e-3
 ### END HIDDEN TESTS
 
