@@ -93,7 +93,9 @@ def run_release(course, name, seed):
         path = course / kind / name / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
-    succeeded(api.generate_assignment(name, force=True, create=True), name)
+    made = api.generate_assignment(name, force=True, create=True)
+    if not made["success"]:
+        raise RuntimeError(f"nbgrader made no notebook of {name}:\n{made.get('log') or made.get('error')}")
     shutil.make_archive(str(course / "release" / name), "zip", course / "release", name)
     return course / "release" / f"{name}.zip"
 
@@ -163,7 +165,9 @@ def run_grade(course, name, workers, limits):
     results = {student: results[student] for student in paths}
     api = gradebook(course)
     for student in tqdm(paths, desc="entering the points"):
-        succeeded(api.autograde(name, student, force=True, create=True), student)
+        entered = api.autograde(name, student, force=True, create=True)
+        if not entered["success"]:
+            results[student]["failed"] = f"nbgrader refused the notebook: {entered.get('error') or entered.get('log')}"
     write_points(course / f"points-{name}.csv", results)
     return results
 
@@ -184,10 +188,12 @@ def run_feedback(course, name):
     api, graded = gradebook(course), sorted(path.parent.name for path in course.glob(f"autograded/*/{name}"))
     if not graded:
         raise ValueError(f"set {name} is not graded in {course} yet: run make grade SET={name} first")
-    for student in tqdm(graded, desc="writing the feedback"):
-        succeeded(api.generate_feedback(name, student, force=True), student)
+    written = [student for student in tqdm(graded, desc="writing the feedback")
+               if api.generate_feedback(name, student, force=True)["success"]]
+    for student in set(graded) - set(written):
+        print(f"  LOOK: nbgrader wrote no feedback for {student}")
     with tempfile.TemporaryDirectory() as folder:
-        for student in graded:
+        for student in written:
             shutil.copytree(course / "feedback" / student / name, Path(folder) / student)
         shutil.make_archive(str(course / f"feedback-{name}"), "zip", folder)
     return course / f"feedback-{name}.zip"
@@ -207,11 +213,6 @@ def run_export(course):
     with gradebook(course).gradebook as book:
         plugin.export(book)
     return course / "grades.csv"
-
-
-def succeeded(result, what):
-    if not result["success"]:
-        raise RuntimeError(f"nbgrader failed for {what}:\n{result.get('log') or result.get('error')}")
 
 
 def main(arguments=None):
