@@ -34,7 +34,7 @@ def executed_cells(site):
     """(notebook, cell) for every code cell of the book, with the outputs of this build."""
     cache = get_cache(site.parent / ".jupyter_cache")
     for path in sorted(ROOT.glob("book/**/*.ipynb")):
-        if ".ipynb_checkpoints" not in path.parts:
+        if not {".ipynb_checkpoints", "homework"} & set(path.parts):  # problem sets are not executed
             _, notebook = cache.merge_match_into_notebook(nbformat.read(path, as_version=4))
             yield from ((path, cell) for cell in notebook.cells if cell.cell_type == "code")
 

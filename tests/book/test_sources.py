@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted(ROOT.glob("book/**/*.ipynb")) + sorted(ROOT.glob("tests/book/minibook/**/*.ipynb"))
+NOTEBOOKS = sorted(path for path in ROOT.glob("book/**/*.ipynb") if path.parent.name != "homework") + sorted(ROOT.glob("tests/book/minibook/**/*.ipynb"))
 NOTEBOOKS = [path for path in NOTEBOOKS if ".ipynb_checkpoints" not in path.parts]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
