@@ -4,7 +4,7 @@ import http.server
 import threading
 
 import pytest
-from browsing import CONTENTS, DESKTOP, GENERATED, OTHERS, built, listen, settled, turn, visit
+from browsing import CONTENTS, DESKTOP, GENERATED, OTHERS, PHONE, built, listen, settled, turn, visit
 
 pytestmark = pytest.mark.browser
 CHAPTER = "book/part1/guidance.html"  # has a slider, a solution, a theorem, figures and long code
@@ -19,6 +19,13 @@ def test_a_page(name, site, opened):
 
 def test_no_page_is_left_out(site):
     assert {path.relative_to(site).with_suffix("").as_posix() for path in built(site)} == {*CONTENTS, *GENERATED}
+
+
+@pytest.mark.parametrize("name", [CHAPTER, "book/homework/teachers.html", "book/ledger.html"])
+def test_a_real_phone(name, site, opened):
+    """Every page is measured on a narrow screen; these also as a phone shows them, with touch and its own idea of a viewport."""
+    page = opened(site / name, color_scheme="light", **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and page.evaluate("innerWidth") == 390
 
 
 def test_the_theme_button(site, opened):
